@@ -1,0 +1,11 @@
+//! Outrigger: a sidecar reverse proxy for MCP, built on Pingora.
+pub mod config;
+pub mod error;
+pub mod exchange;
+pub mod mcp;
+pub mod proxy;
+pub mod registry;
+pub mod routing;
+pub mod supervisor;
+pub mod upstream;
+pub mod worker;

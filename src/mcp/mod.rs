@@ -1,0 +1,3 @@
+//! (skeleton)
+pub mod jsonrpc;
+pub mod splice;
