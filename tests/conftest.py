@@ -1,0 +1,79 @@
+"""Fixtures: worlds made of real parts. How to use them stands in harness/__init__.py."""
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from harness import Outrigger, Pki, Process, RawUpstream  # noqa: E402
+from harness.processes import STARTED  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory) -> Pki:
+    """The certificate authority of this session."""
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture
+def outrigger(tmp_path) -> Callable[..., Outrigger]:
+    """Starts Outrigger: `outrigger([peer, ...], config)`; see harness.Outrigger."""
+    with ExitStack() as ends:
+        count = 0
+
+        def make(peers=(), config=None, start=True) -> Outrigger:
+            nonlocal count
+            count += 1
+            world = Outrigger(tmp_path / f"outrigger-{count}", peers, config, start=False)
+            ends.callback(world.end)
+            if start:
+                world.start()
+            return world
+
+        yield make
+
+
+@pytest.fixture
+def raw_upstream() -> Callable[..., RawUpstream]:
+    """Starts a scripted upstream: `raw_upstream(script, ...)`; a failed assertion in a script fails the test at its end."""
+    with ExitStack() as ends:
+
+        def make(*scripts, tls=None) -> RawUpstream:
+            upstream = RawUpstream(*scripts, tls=tls)
+            ends.callback(upstream.close)
+            return upstream
+
+        yield make
+
+
+@pytest.fixture
+def start(tmp_path) -> Callable[..., Process]:
+    """Starts any process: `start(name, argv, env={...})`; it is ended with the test."""
+    with ExitStack() as ends:
+
+        def make(name, argv, **options) -> Process:
+            process = Process(name, argv, tmp_path / "processes", **options)
+            ends.callback(process.end)
+            return process
+
+        yield make
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test shows what its processes wrote."""
+    report = (yield).get_result()
+    if report.failed:
+        for process in STARTED:
+            if tail := process.log_tail():
+                report.sections.append((f"log of {process.name}", tail))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """What ended with an earlier test is no longer of interest."""
+    STARTED[:] = [process for process in STARTED if process.running]

@@ -1,0 +1,144 @@
+"""The world of a test: a configuration, the real binary, and what can be seen of it from outside."""
+
+import copy
+import json
+import re
+import signal
+import ssl
+from pathlib import Path
+
+import httpx
+import yaml
+
+from .paths import outrigger_binary
+from .ports import free_port
+from .processes import Process
+from .raw import RawClient
+from .waiting import PATIENCE, wait_until
+
+
+class Outrigger:
+    """`outrigger run` on free ports with a folder of its own.
+
+    `config` is laid over the defaults (mappings are merged, all else replaces); the defaults are one plaintext listener
+    `public` in front of upstream `gateway` with `peers`, an embedded registry in the folder, and the admin listener.
+    """
+
+    def __init__(self, folder: Path, peers: list[str | dict] = (), config: dict | None = None, start: bool = True):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.port = free_port()
+        self.admin_port = free_port()
+        self.admin = f"http://127.0.0.1:{self.admin_port}"
+        self.config_file = folder / "outrigger.yaml"
+        sessions = folder / "sessions"
+        sessions.mkdir(exist_ok=True)
+        self.config = merged(
+            {
+                "threads": 1,
+                "listeners": [{"name": "public", "address": f"127.0.0.1:{self.port}", "upstream": "gateway"}],
+                "upstreams": {"gateway": {"peers": list(peers)}},
+                "sessions": {"embedded": {"path": str(sessions)}},
+                "admin": {"address": f"127.0.0.1:{self.admin_port}"},
+                "log": {"level": "info", "format": "json"},
+            },
+            config or {},
+        )
+        listener = self.config["listeners"][0]
+        #: host:port of the first listener, for raw sockets.
+        self.address: str = listener["address"]
+        #: The same as a URL, without a trailing slash.
+        self.url = f"{'https' if 'tls' in listener else 'http'}://{self.address}"
+        self.process: Process | None = None
+        if start:
+            self.start()
+
+    # -- life
+
+    def start(self) -> None:
+        """Writes the configuration, starts the binary and waits for readiness."""
+        self.write_config()
+        self.process = Process("outrigger", [outrigger_binary(), "run", "--config", self.config_file], self.folder)
+        self.process.wait_ready(self.ready, what="outrigger ready")
+
+    def write_config(self, changes: dict | None = None) -> None:
+        """Merges `changes` into the configuration and writes the file; nothing is signalled."""
+        self.config = merged(self.config, changes or {})
+        self.config_file.write_text(yaml.safe_dump(self.config, sort_keys=False))
+
+    def reload(self, changes: dict | None = None, patience: float = PATIENCE) -> int:
+        """Writes the configuration, sends SIGHUP and waits for the next generation to be ready; its number."""
+        before = self.generation()
+        self.write_config(changes)
+        self.process.signal(signal.SIGHUP)
+        wait_until(lambda: self.generation() > before, patience, f"a generation after {before}")
+        return self.generation()
+
+    def stop(self, patience: float = PATIENCE) -> None:
+        """SIGTERM; the drain must end with exit code 0."""
+        self.process.signal(signal.SIGTERM)
+        code = self.process.wait(patience)
+        assert code == 0, f"outrigger exited with {code}:\n{self.process.log_tail()}"
+
+    def end(self) -> None:
+        """Whatever state it is in: nothing is left running."""
+        if self.process:
+            self.process.end()
+
+    # -- what is seen from outside
+
+    def client(self, tls: ssl.SSLContext | None = None) -> RawClient:
+        """A raw connection to the first listener."""
+        return RawClient(self.address, tls)
+
+    def ready(self) -> bool:
+        return httpx.get(f"{self.admin}/readyz", timeout=2, trust_env=False).status_code == 200
+
+    def generation(self) -> int:
+        """Number of the newest generation that is ready."""
+        answer = httpx.get(f"{self.admin}/readyz", timeout=2, trust_env=False)
+        found = re.search(r'generation"?\D{0,3}(\d+)', answer.text)
+        assert found, f"/readyz names no generation: {answer.status_code} {answer.text!r}"
+        return int(found[1])
+
+    def worker_pids(self) -> list[int]:
+        """Children of the supervisor, oldest first; a draining generation counts."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return sorted(int(child) for child in children)
+
+    def log(self) -> list[dict]:
+        """Every JSON line that it has written, standard output first."""
+        lines = []
+        for path in (self.process.out, self.process.err):
+            for line in path.read_text(errors="replace").splitlines():
+                try:
+                    value = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(value, dict):
+                    lines.append(value)
+        return lines
+
+    def access_log(self) -> list[dict]:
+        """The lines of room 10, one per request."""
+        return [line for line in self.log() if "status" in line and "method" in line]
+
+    def metrics(self) -> dict[str, float]:
+        """/metrics as `{'name{label="x"}': value}`."""
+        text = httpx.get(f"{self.admin}/metrics", timeout=5, trust_env=False).text
+        samples = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in samples}
+
+
+def merged(base: dict, over: dict) -> dict:
+    """`over` laid over `base`: mappings merge key by key, None removes a key, everything else replaces."""
+    result = copy.deepcopy(base)
+    for key, value in over.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
