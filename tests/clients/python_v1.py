@@ -1,0 +1,34 @@
+"""A client on Python SDK 1.x.   python_v1.py URL [--transport sse] [--resumable] [--streamless]"""
+
+from contextlib import AsyncExitStack
+
+from mcp import ClientSession
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
+
+from python_common import Heard, Wire, after_delete, exercise, run
+
+
+async def main(args) -> dict:
+    heard = Heard()
+    http_client = create_mcp_http_client()
+    wire = Wire(http_client)
+    async with AsyncExitStack() as stack:
+        if args.transport == "sse":
+            # The SSE transport makes its own HTTP client; nothing is seen of its wire.
+            streams = await stack.enter_async_context(sse_client(args.url))
+        else:
+            streams = await stack.enter_async_context(streamable_http_client(args.url, http_client=http_client))
+        session = await stack.enter_async_context(
+            ClientSession(streams[0], streams[1], logging_callback=heard.log, message_handler=heard.message)
+        )
+        hello = await session.initialize()
+        report = {"server": hello.serverInfo.name, "protocol": hello.protocolVersion}
+        report |= await exercise(session, heard, args.resumable, not args.streamless)
+    report["wire"] = sorted(wire.answers)
+    report["after_delete"] = await after_delete(create_mcp_http_client, args.url, wire.session)
+    return report
+
+
+run(main)
