@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness import Outrigger, Pki, Process, RawUpstream  # noqa: E402
+from harness.mcp import SERVER_KINDS, ClientRun, McpServers  # noqa: E402
 from harness.processes import STARTED  # noqa: E402
 
 
@@ -59,6 +60,34 @@ def start(tmp_path) -> Callable[..., Process]:
             process = Process(name, argv, tmp_path / "processes", **options)
             ends.callback(process.end)
             return process
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def mcp_server(tmp_path_factory) -> Callable[..., McpServers]:
+    """Two instances of a real MCP server: `mcp_server("python-v1")`; they live as long as the session."""
+    with ExitStack() as ends:
+        running = {}
+
+        def make(kind: str) -> McpServers:
+            if kind not in running:
+                running[kind] = McpServers(SERVER_KINDS[kind], tmp_path_factory.mktemp(kind))
+                ends.callback(running[kind].end)
+            return running[kind]
+
+        yield make
+
+
+@pytest.fixture
+def run_client(tmp_path) -> Callable[..., ClientRun]:
+    """Starts a real SDK client: `run_client("python_v1", url, kind).report()`."""
+    with ExitStack() as ends:
+
+        def make(client, url, kind, mode="legacy") -> ClientRun:
+            run = ClientRun(client, url, kind, tmp_path / "clients", mode)
+            ends.callback(run.process.end)
+            return run
 
         yield make
 

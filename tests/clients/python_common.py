@@ -93,7 +93,7 @@ def run(main) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("--transport", choices=["streamable", "sse"], default="streamable")
-    parser.add_argument("--mode", default="legacy", help="legacy, auto or a revision (SDK 2.x)")
+    parser.add_argument("--mode", choices=["legacy", "auto"], default="legacy", help="auto asks for the modern era first (SDK 2.x)")
     parser.add_argument("--resumable", action="store_true", help="the server has an event store: try `hang_up`")
     parser.add_argument("--streamless", action="store_true", help="the server has no stream of its own to announce on")
     report = asyncio.run(asyncio.wait_for(main(parser.parse_args()), 60))

@@ -1,4 +1,4 @@
-"""A client on Python SDK 2.x.   python_v2.py URL [--transport sse] [--mode auto|legacy|2026-07-28] [--resumable] [--streamless]"""
+"""A client on Python SDK 2.x.   python_v2.py URL [--transport sse] [--mode auto] [--resumable] [--streamless]"""
 
 from mcp import Client
 from mcp.client.sse import sse_client

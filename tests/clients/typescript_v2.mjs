@@ -1,12 +1,11 @@
-// A client on TypeScript SDK 2.x.   typescript_v2.mjs URL [--transport sse] [--mode auto|legacy|2026-07-28] [--resumable] [--streamless]
+// A client on TypeScript SDK 2.x.   typescript_v2.mjs URL [--transport sse] [--mode auto] [--resumable] [--streamless]
 import { Client, SSEClientTransport, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 
 import { afterDelete, args, exercise, heard, print, watchedFetch } from './typescript_common.mjs'
 
 const Transport = args.transport === 'sse' ? SSEClientTransport : StreamableHTTPClientTransport
 const transport = new Transport(args.url, { fetch: watchedFetch })
-const mode = ['legacy', 'auto'].includes(args.mode) ? args.mode : { pin: args.mode }
-const client = new Client({ name: 'typescript-v2', version: '1' }, { versionNegotiation: { mode } })
+const client = new Client({ name: 'typescript-v2', version: '1' }, { versionNegotiation: { mode: args.mode } })
 client.setNotificationHandler('notifications/message', ({ params }) => void heard.logs.push(params.data))
 client.setNotificationHandler('notifications/resources/list_changed', () => void heard.announcements++)
 

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import httpx
+
 T = TypeVar("T")
 
 #: Seconds that a condition may take; a slow machine sets OUTRIGGER_TEST_PATIENCE.
@@ -14,7 +16,7 @@ PATIENCE = float(os.environ.get("OUTRIGGER_TEST_PATIENCE", "15"))
 def wait_until(condition: Callable[[], T], patience: float = PATIENCE, what: str = "", every: float = 0.02) -> T:
     """Asks `condition` until it is truthy and returns its value; AssertionError after `patience` seconds.
 
-    An AssertionError or OSError inside `condition` counts as "not yet" and is shown if patience runs out.
+    An AssertionError, OSError or failed HTTP request inside `condition` counts as "not yet" and is shown if patience runs out.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -23,7 +25,7 @@ def wait_until(condition: Callable[[], T], patience: float = PATIENCE, what: str
             value = condition()
             if value:
                 return value
-        except (AssertionError, OSError) as error:
+        except (AssertionError, OSError, httpx.TransportError) as error:
             problem = error
         if time.monotonic() > deadline:
             name = what or getattr(condition, "__name__", "condition")
