@@ -1,0 +1,50 @@
+"""P8: the official conformance suite finds the same through Outrigger as without it, `params.server_id` spliced into every request."""
+
+import pytest
+
+from harness.conformance import run_suite
+from harness.mcp import McpServers, ServerKind
+
+SERVERS = ["conformance_python_v2"]
+REVISIONS = ["2025-11-25", "2026-07-28"]
+#: What every scored scenario together must at least say, so that an empty run cannot pass.
+LEAST_CHECKS = {"2025-11-25": 70, "2026-07-28": 100}
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def servers(request, tmp_path_factory):
+    running = McpServers(ServerKind(request.param, request.param), tmp_path_factory.mktemp(request.param))
+    yield running
+    running.end()
+
+
+@pytest.fixture(scope="module")
+def direct(servers, tmp_path_factory):
+    """What the suite finds without Outrigger, by revision; each is run once."""
+    found = {}
+
+    def run(revision: str):
+        if revision not in found:
+            url = f"http://{servers.peers[0]}/servers/abc/mcp"
+            found[revision] = run_suite(url, revision, tmp_path_factory.mktemp(f"direct-{revision}"))
+        return found[revision]
+
+    return run
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_the_server_itself_conforms(revision, direct):
+    """The control: the fixtures are right, so a difference would be Outrigger's."""
+    result = direct(revision)
+    assert result.passed, result.summary
+    assert sum(result.checks.values()) >= LEAST_CHECKS[revision]
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_nothing_changes_through_outrigger(revision, servers, direct, outrigger, tmp_path):
+    # A listener of the modern era hears only what happens at its own instance, so there one instance serves.
+    peers = servers.peers if revision == "2025-11-25" else servers.peers[:1]
+    world = outrigger(peers, {"profile": "generic"})
+    result = run_suite(f"{world.url}/servers/abc/mcp", revision, tmp_path / "suite")
+    assert result.passed, result.summary
+    assert result.checks == direct(revision).checks, result.summary
