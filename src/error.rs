@@ -1,1 +1,196 @@
-//! (skeleton)
+//! Every way a request can fail in Outrigger's own hands: whose fault it is, the HTTP status, the JSON-RPC code and the sentence
+//! that the client reads. The log's text is made where the failure arises and may name addresses; the client's never does.
+//! Surprise: a lost session is 404 although nothing of the path is missing, because that status alone makes clients initialise again.
+
+use std::borrow::Cow;
+
+use crate::mcp::jsonrpc;
+
+/// JSON-RPC 2.0 §5.1: the request is not one that we pass on.
+pub const INVALID_REQUEST: i32 = -32600;
+/// JSON-RPC 2.0 §5.1: everything that failed behind us.
+pub const INTERNAL_ERROR: i32 = -32603;
+
+/// One failed request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The body is no JSON-RPC that we pass on.
+    BadMessage(jsonrpc::Reason),
+    BatchRefused,
+    BodyTooLarge {
+        limit: usize,
+    },
+    BodyTooSlow,
+    UnsupportedEncoding,
+    BrokenEncoding,
+    MalformedSession,
+    AmbiguousPath,
+    NoSuchPath,
+    TooManyFields,
+    TooManyConnections,
+    /// The owner is gone, or never was in this scope.
+    SessionLost,
+    RegistryUnavailable,
+    /// No peer could be connected to.
+    NoPeer,
+    ConnectTimeout,
+    TlsHandshake,
+    WriteFailed,
+    FirstByteTimeout,
+    /// The upstream closed or broke the connection before its answer.
+    NoAnswer,
+    MalformedAnswer,
+}
+
+/// Who has to act on a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    Client,
+    Upstream,
+    Outrigger,
+}
+
+impl Fault {
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::BadMessage(_) | Self::BatchRefused | Self::BodyTooLarge { .. } | Self::BodyTooSlow => Blame::Client,
+            Self::UnsupportedEncoding | Self::BrokenEncoding | Self::MalformedSession => Blame::Client,
+            Self::AmbiguousPath | Self::NoSuchPath | Self::TooManyFields => Blame::Client,
+            Self::SessionLost | Self::NoPeer | Self::ConnectTimeout | Self::TlsHandshake => Blame::Upstream,
+            Self::WriteFailed | Self::FirstByteTimeout | Self::NoAnswer | Self::MalformedAnswer => Blame::Upstream,
+            Self::TooManyConnections | Self::RegistryUnavailable => Blame::Outrigger,
+        }
+    }
+
+    /// HTTP status of the reply.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::BadMessage(_) | Self::BatchRefused | Self::BrokenEncoding => 400,
+            Self::MalformedSession | Self::AmbiguousPath => 400,
+            Self::NoSuchPath | Self::SessionLost => 404,
+            Self::BodyTooSlow => 408,
+            Self::BodyTooLarge { .. } => 413,
+            Self::UnsupportedEncoding => 415,
+            Self::TooManyFields => 431,
+            Self::NoPeer | Self::TlsHandshake | Self::WriteFailed | Self::NoAnswer | Self::MalformedAnswer => 502,
+            Self::TooManyConnections | Self::RegistryUnavailable => 503,
+            Self::ConnectTimeout | Self::FirstByteTimeout => 504,
+        }
+    }
+
+    /// JSON-RPC code: parse and invalid-request codes only for what we refuse ourselves (facts/mcp §2).
+    pub fn code(&self) -> i32 {
+        match (self, self.blame()) {
+            (Self::BadMessage(reason), _) => reason.code(),
+            (Self::SessionLost, _) | (_, Blame::Client) => INVALID_REQUEST,
+            (_, Blame::Upstream | Blame::Outrigger) => INTERNAL_ERROR,
+        }
+    }
+
+    /// What the client reads: whose fault, and no address, path or certificate of ours.
+    pub fn sentence(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::BadMessage(reason) => return reason.sentence(),
+            Self::BatchRefused => "JSON-RPC batches are not supported here; send one message per request",
+            Self::BodyTooLarge { limit } => return format!("The request body is larger than {limit} bytes").into(),
+            Self::BodyTooSlow => "The request body did not arrive in time",
+            Self::UnsupportedEncoding => "This Content-Encoding is not supported; send gzip, deflate or identity",
+            Self::BrokenEncoding => "The request body does not decode by its Content-Encoding",
+            Self::MalformedSession => "Mcp-Session-Id is malformed or sent several times",
+            Self::AmbiguousPath => "The path can be read in two ways",
+            Self::NoSuchPath => "Not found",
+            Self::TooManyFields => "Too many header fields",
+            Self::TooManyConnections => "Too many connections",
+            Self::SessionLost => "Session not found; initialize again",
+            Self::RegistryUnavailable => "The session registry is unavailable; try again",
+            Self::NoPeer => "The upstream cannot be reached",
+            Self::ConnectTimeout => "Connecting to the upstream took too long",
+            Self::TlsHandshake => "The TLS handshake with the upstream failed",
+            Self::WriteFailed => "The upstream did not take the request",
+            Self::FirstByteTimeout => "The upstream did not answer in time",
+            Self::NoAnswer => "The upstream closed the connection without an answer",
+            Self::MalformedAnswer => "The upstream's answer is not valid HTTP",
+        })
+    }
+
+    /// Name in metrics and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::BadMessage(_) => "bad_message",
+            Self::BatchRefused => "batch_refused",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::UnsupportedEncoding => "unsupported_encoding",
+            Self::BrokenEncoding => "broken_encoding",
+            Self::MalformedSession => "malformed_session",
+            Self::AmbiguousPath => "ambiguous_path",
+            Self::NoSuchPath => "no_such_path",
+            Self::TooManyFields => "too_many_fields",
+            Self::TooManyConnections => "too_many_connections",
+            Self::SessionLost => "session_lost",
+            Self::RegistryUnavailable => "registry_unavailable",
+            Self::NoPeer => "no_peer",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::TlsHandshake => "tls_handshake",
+            Self::WriteFailed => "write_failed",
+            Self::FirstByteTimeout => "first_byte_timeout",
+            Self::NoAnswer => "no_answer",
+            Self::MalformedAnswer => "malformed_answer",
+        }
+    }
+
+    /// `Retry-After` in seconds, where waiting helps.
+    pub fn retry_after(&self) -> Option<u32> {
+        matches!(self, Self::TooManyConnections | Self::RegistryUnavailable | Self::NoPeer).then_some(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of every kind.
+    fn every() -> Vec<Fault> {
+        use Fault::*;
+        vec![
+            BadMessage(jsonrpc::Reason::Empty),
+            BatchRefused,
+            BodyTooLarge { limit: 1 },
+            BodyTooSlow,
+            UnsupportedEncoding,
+            BrokenEncoding,
+            MalformedSession,
+            AmbiguousPath,
+            NoSuchPath,
+            TooManyFields,
+            TooManyConnections,
+            SessionLost,
+            RegistryUnavailable,
+            NoPeer,
+            ConnectTimeout,
+            TlsHandshake,
+            WriteFailed,
+            FirstByteTimeout,
+            NoAnswer,
+            MalformedAnswer,
+        ]
+    }
+
+    #[test]
+    fn status_code_and_blame_agree() {
+        for fault in every() {
+            let client_status = (400..500).contains(&fault.status());
+            assert_eq!(client_status, fault.blame() == Blame::Client || fault == Fault::SessionLost, "{fault:?}");
+            assert!([INVALID_REQUEST, INTERNAL_ERROR, -32700].contains(&fault.code()), "{fault:?}");
+            assert!(!fault.sentence().is_empty() && !fault.sentence().contains(['"', '\\', '\n']), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn every_kind_has_its_own_name() {
+        let mut kinds: Vec<_> = every().iter().map(Fault::kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert_eq!(kinds.len(), every().len());
+    }
+}

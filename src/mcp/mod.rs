@@ -1,3 +1,9 @@
-//! (skeleton)
+//! The rules of MCP and HTTP that Outrigger applies: JSON-RPC messages (`jsonrpc`), the splice (`splice`), event streams (`sse`),
+//! forwarded headers (`forwarded`) and hop-by-hop fields (`fields`).
+//! Pure: bytes in, bytes or decisions out; nothing here knows the configuration, a socket or a clock.
+
+pub mod fields;
+pub mod forwarded;
 pub mod jsonrpc;
 pub mod splice;
+pub mod sse;

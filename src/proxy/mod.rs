@@ -1,1 +1,136 @@
-//! (skeleton)
+//! The proxy: Pingora's view of Outrigger, one function call per filter.
+//! Takes every request of a listener; room 2 sends MCP routes through the exchange and lets everything else pass (`pass`).
+//! Surprise: an MCP route with an unusual method (OPTIONS, HEAD) or an Upgrade passes through too; those carry no message and no session.
+
+mod pass;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::Method;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use crate::account::{Record, RouteKind};
+use crate::app::App;
+use crate::config::settings::Profile;
+use crate::error::Fault;
+use crate::exchange::{self, Target, request::origin_form};
+use crate::routing::route::{Refused, Route};
+
+/// One listener's requests.
+pub struct Proxy {
+    app: Arc<App>,
+    listener: usize,
+}
+
+/// What is remembered of a request between filters.
+pub struct Context {
+    pub record: Record,
+    pass: pass::Passing,
+}
+
+impl Proxy {
+    pub fn new(app: Arc<App>, listener: usize) -> Self {
+        Self { app, listener }
+    }
+
+    /// Room 2: MCP target, pass through (`None`), or refused.
+    fn classify(&self, head: &RequestHeader) -> std::result::Result<Option<Target>, Fault> {
+        let limits = &self.app.settings.limits;
+        if head.headers.len() > limits.header_count {
+            return Err(Fault::TooManyFields);
+        }
+        let target = origin_form(head);
+        let path = target.split(|byte| *byte == b'?').next().unwrap_or(target);
+        let internal = self.app.settings.profile == Profile::ContextForge;
+        match self.app.settings.routes.classify(path, internal) {
+            Route::Refused(Refused::Internal) => Err(Fault::NoSuchPath),
+            Route::Refused(Refused::Ambiguous) => Err(Fault::AmbiguousPath),
+            route => {
+                let carries_mcp = matches!(head.method, Method::POST | Method::GET | Method::DELETE);
+                let upgrade = head.headers.contains_key(http::header::UPGRADE);
+                Ok(Target::of(route, self.listener).filter(|_| carries_mcp && !upgrade))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context { record: Record::new(self.listener), pass: pass::Passing::default() }
+    }
+
+    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        let record = &mut context.record;
+        record.method = session.req_header().method.clone();
+        record.client = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
+        match self.classify(session.req_header()) {
+            Ok(Some(target)) => {
+                record.route = target.kind();
+                record.server_id.clone_from(&target.server_id);
+                exchange::run(session, &self.app, target, record).await.map(|()| true)
+            }
+            Ok(None) => Ok(false),
+            Err(fault) => {
+                record.route = RouteKind::Refused;
+                exchange::refuse(session, &self.app, &fault, record).await.map(|()| true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+        pass::peer(session, &self.app, self.listener, context).await
+    }
+
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, context: &mut Context, error: Box<Error>) -> Box<Error> {
+        pass::connect_failed(&self.app, self.listener, context, error)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: std::os::fd::RawFd,
+        _: Option<&pingora_core::protocols::Digest>,
+        context: &mut Context,
+    ) -> Result<()> {
+        pass::connected(&self.app, self.listener, context, reused);
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        pass::request_head(session, &self.app, self.listener, request, &mut context.record)
+    }
+
+    async fn response_filter(&self, session: &mut Session, _: &mut ResponseHeader, context: &mut Context) -> Result<()> {
+        pass::response_head(session, &self.app, &mut context.record);
+        Ok(())
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+        pass::fail(session, &self.app, error, &mut context.record).await
+    }
+
+    fn suppress_error_log(&self, _: &Session, context: &Context, _: &Error) -> bool {
+        // The access line and our own warning tell it with the upstream's and the peer's name.
+        context.record.client_gone || context.record.fault.is_some()
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, context: &mut Context) {
+        let status = session.response_written().map_or(0, |head| head.status.as_u16());
+        let (listener, _) = self.app.listener(self.listener);
+        context.record.close(&self.app.counters, &listener.name, status, session.body_bytes_sent());
+    }
+}

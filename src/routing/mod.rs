@@ -1,2 +1,7 @@
-//! (skeleton)
+//! Where a request belongs: its route (`route`), its era and session (`session`), its owner (`owner`) and, where nobody owns it, its peer (`balance`).
+//! Takes paths, headers and bodies as plain values, gives decisions. Pure: nothing here waits for anything.
+
+pub mod balance;
+pub mod owner;
 pub mod route;
+pub mod session;

@@ -1,1 +1,167 @@
-//! (skeleton)
+//! The worker: one generation. Listeners and services in a Pingora `Server`, from the handoff of its sockets to the end of its drain.
+//! Takes its `Start` from the supervisor over the control channel, says `ready` once its own listeners were probed, exits when drained.
+//! Surprise: each worker thread is a Pingora service of its own with a single-threaded runtime and its own accept loop, so that a request
+//! never changes threads.
+
+mod admin;
+mod drain;
+mod gate;
+mod head;
+mod probe;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::listeners::tls::TlsSettings;
+use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
+use pingora_core::protocols::http::v2::server::default_h2_options;
+use pingora_core::server::configuration::{Opt, ServerConf};
+use pingora_core::server::{RunArgs, Server};
+use pingora_core::services::listening::Service;
+use pingora_proxy::HttpProxy;
+
+use crate::account::Counters;
+use crate::app::App;
+use crate::config;
+use crate::config::settings::Settings;
+use crate::logging;
+use crate::proxy::Proxy;
+use crate::registry::Registry;
+use crate::supervisor::control::{self, Report, Start};
+use crate::supervisor::sockets::{admin_name, handoff_name};
+use crate::upstream::Upstreams;
+use gate::Gate;
+use probe::Probe;
+
+/// Exit code of a generation that could not start; the reason went over the control channel.
+const FAILED: u8 = 1;
+
+/// Runs one generation to its end; gives the exit code.
+pub fn run() -> u8 {
+    let channel = match control::Worker::from_stdin() {
+        Ok(channel) => Arc::new(channel),
+        Err(error) => {
+            eprintln!("outrigger worker: no control channel on standard input: {error}; only the supervisor starts workers");
+            return FAILED;
+        }
+    };
+    let start = match channel.start() {
+        Ok(start) => start,
+        Err(error) => {
+            eprintln!("outrigger worker: the control channel broke before the start message: {error}");
+            return FAILED;
+        }
+    };
+    match prepare(&start) {
+        Ok((app, server)) => {
+            serve(app, server, channel);
+            0
+        }
+        Err(reason) => {
+            // If the supervisor is gone too, nobody is left to read the reason.
+            let _ = channel.report(&Report::Failed { reason });
+            FAILED
+        }
+    }
+}
+
+/// Everything that can fail, before any socket is taken over.
+fn prepare(start: &Start) -> Result<(Arc<App>, Server), String> {
+    let env = |name: &str| std::env::var(name).ok();
+    let settings = config::load_text(&start.file, &start.config, &env).map_err(|problems| problems.to_string())?;
+    logging::init(&settings.log, &format!("worker {}", start.generation));
+    drain::ignore_terminal_signals().map_err(|error| format!("signals: {error}"))?;
+    let upstreams = Upstreams::open(&settings)?;
+    let registry = Registry::open(&settings.sessions).map_err(|error| error.to_string())?;
+    let counters = Counters::new(start.generation).map_err(|error| error.to_string())?;
+    counters.import(start).map_err(|error| error.to_string())?;
+    let conf = server_conf(&settings, &start.upgrade_sock);
+    let mut server = Server::new_with_opt_and_conf(Some(Opt { upgrade: true, ..Opt::default() }), conf);
+    let app = Arc::new(App::new(settings, upstreams, registry, counters));
+    let probe = Arc::new(Probe::default());
+    let shards = (0..app.settings.threads).map(|shard| shard_service(&app, &server.configuration, &probe, shard));
+    for service in shards.collect::<Result<Vec<_>, _>>()? {
+        server.add_service(service);
+    }
+    if let Some(address) = app.settings.admin {
+        let mut service = Service::new("admin".to_string(), admin::Admin::new(app.clone(), start.generation));
+        service.add_tcp(&admin_name(address));
+        server.add_service(service);
+    }
+    PROBE.set(probe).map_err(|_| "a worker starts once".to_string())?;
+    Ok((app, server))
+}
+
+/// The probe of this process, from its preparation to its serving.
+static PROBE: once_cell::sync::OnceCell<Arc<Probe>> = once_cell::sync::OnceCell::new();
+
+/// Takes the sockets over, probes them, says `ready`, and serves until drained.
+fn serve(app: Arc<App>, mut server: Server, channel: Arc<control::Worker>) {
+    server.bootstrap();
+    let retire = drain::Retire::new(app.clone(), channel.clone());
+    std::thread::spawn(move || {
+        let deadline = Instant::now() + app.settings.ready_timeout;
+        let probed = PROBE.get().map_or(Ok(()), |probe| probe.run(&app.settings.listeners, deadline));
+        let report = match probed {
+            Ok(()) => Report::Ready,
+            Err(reason) => Report::Failed { reason },
+        };
+        if let Err(error) = channel.report(&report) {
+            log::error!("the supervisor cannot be told {report:?}: {error}");
+        }
+    });
+    server.run(RunArgs { shutdown_signal: Box::new(retire) });
+    logging::flush();
+}
+
+fn server_conf(settings: &Settings, upgrade_sock: &str) -> ServerConf {
+    ServerConf {
+        upgrade_sock: upgrade_sock.to_string(),
+        threads: 1,
+        work_stealing: false,
+        // A drained worker exits by itself; this is only how long its streams may live.
+        grace_period_seconds: Some(settings.drain.timeout.as_secs().max(1)),
+        graceful_shutdown_timeout_seconds: Some(1),
+        max_retries: settings.upstreams.iter().map(|upstream| upstream.peers.len()).max().unwrap_or(1).max(2),
+        ..ServerConf::default()
+    }
+}
+
+/// One worker thread: every listener, on this thread's own copy of each socket.
+fn shard_service(
+    app: &Arc<App>,
+    conf: &Arc<ServerConf>,
+    probe: &Arc<Probe>,
+    shard: usize,
+) -> Result<Service<Gate>, String> {
+    let proxies = (0..app.settings.listeners.len()).map(|listener| Arc::new(proxy(app, conf, listener))).collect();
+    let mut service = Service::new(format!("shard {shard}"), Gate::new(app.clone(), proxies, probe.clone()));
+    for listener in &app.settings.listeners {
+        for address in &listener.addresses {
+            let buffer = L4BufferSettings { read: Some(4096), write: None };
+            let mut config = ListenerConfig::tcp(handoff_name(*address, shard)).l4_buffer(buffer);
+            if let Some(tls) = &listener.tls {
+                let (cert, key) = (tls.cert.to_string_lossy(), tls.key.to_string_lossy());
+                let mut settings = TlsSettings::intermediate(&cert, &key)
+                    .map_err(|error| format!("listener {}: {}, {}: {error}", listener.name, cert, key))?;
+                settings.enable_h2();
+                config = config.tls(settings);
+            }
+            service.add_listener(config);
+        }
+    }
+    Ok(service)
+}
+
+fn proxy(app: &Arc<App>, conf: &Arc<ServerConf>, listener: usize) -> HttpProxy<Proxy> {
+    let mut proxy = HttpProxy::new(Proxy::new(app.clone(), listener), conf.clone());
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(app.settings.timeouts.idle);
+    proxy.server_options = Some(options);
+    let mut h2 = default_h2_options();
+    h2.max_header_list_size(u32::try_from(app.settings.limits.headers).unwrap_or(u32::MAX));
+    proxy.h2_options = Some(h2);
+    proxy.handle_init_modules();
+    proxy
+}

@@ -1,0 +1,42 @@
+//! What one generation holds for its whole life and shares between its threads.
+//! Made once by the worker, read by every request. Surprise: `draining` only ever goes from false to true.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::account::Counters;
+use crate::config::settings::{Listener, Settings, UpstreamId};
+use crate::registry::Registry;
+use crate::upstream::{Upstream, Upstreams};
+
+pub struct App {
+    pub settings: Settings,
+    pub upstreams: Upstreams,
+    pub registry: Registry,
+    pub counters: Counters,
+    draining: AtomicBool,
+}
+
+impl App {
+    pub fn new(settings: Settings, upstreams: Upstreams, registry: Registry, counters: Counters) -> Self {
+        Self { settings, upstreams, registry, counters, draining: AtomicBool::new(false) }
+    }
+
+    /// Position of a listener in the settings → the listener and its upstream.
+    pub fn listener(&self, index: usize) -> (&Listener, &Upstream) {
+        let listener = &self.settings.listeners[index];
+        (listener, self.upstream(listener.upstream))
+    }
+
+    pub fn upstream(&self, id: UpstreamId) -> &Upstream {
+        self.upstreams.get(id)
+    }
+
+    /// From now on answers say `Connection: close`.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,215 @@
+//! Rooms 8 and 9: the answer outward, as it arrives.
+//! Takes an [`Answer`], writes head and body downstream, gives the connection back to the pool if its answer ended cleanly.
+//! Surprise: nothing is ever held back except an unfinished `endpoint` event, and an HTTP/1.1 answer without a length is sent
+//! chunked: sent until close, a truncated answer would look whole (P3).
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header;
+use pingora_core::{Error, ErrorType};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use crate::account::Record;
+use crate::app::App;
+use crate::mcp::fields;
+use crate::mcp::sse::FirstEvent;
+use crate::registry::{Claim, SessionKey};
+use crate::routing::session::session_in_query;
+use crate::upstream::Upstream;
+
+use super::connection::{Answer, client_gone};
+use super::{Endpoint, Stop, Target, claim, release};
+
+/// Writes the whole answer. `Cut` where it broke after its head had left.
+pub(crate) async fn relay(
+    session: &mut Session,
+    app: &App,
+    upstream: &Upstream,
+    target: &Target,
+    mut answer: Answer<'_>,
+    record: &mut Record,
+) -> Result<(), Stop> {
+    let event_stream = is_event_stream(&answer.head);
+    let head = outward(&answer.head, session.req_header().version);
+    if app.draining() {
+        session.as_downstream_mut().set_keepalive(None);
+    }
+    session.as_downstream_mut().write_response_header(Box::new(head)).await.map_err(|_| Stop::ClientGone)?;
+
+    let _open = event_stream.then(|| Open::count(app));
+    let mut endpoint = Opening::of(target, event_stream);
+    let outcome = pump(session, app, upstream, target, &mut answer, &mut endpoint, event_stream).await;
+    endpoint.end(app, upstream).await;
+    match outcome {
+        Ok(()) => {
+            let Answer { mut http, peer, .. } = answer;
+            http.respect_keepalive();
+            if let Some(stream) = http.reuse().await {
+                upstream.keep(peer, stream);
+            }
+            Ok(())
+        }
+        Err(Stop::Cut(error)) => {
+            record.fault = Some("answer_broken");
+            app.counters.fault("answer_broken");
+            log::warn!("upstream {}, peer {}: answer broken: {error}", upstream.name, upstream.peer_names[answer.peer]);
+            Err(Stop::Cut(error))
+        }
+        Err(stop) => Err(stop),
+    }
+}
+
+async fn pump(
+    session: &mut Session,
+    app: &App,
+    upstream: &Upstream,
+    target: &Target,
+    answer: &mut Answer<'_>,
+    opening: &mut Opening,
+    event_stream: bool,
+) -> Result<(), Stop> {
+    let silence = app.settings.timeouts.response_idle;
+    let deadline = tokio::time::sleep_until((Instant::now() + silence).into());
+    tokio::pin!(deadline);
+    let mut watch = true;
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            read = answer.http.read_body_bytes() => read.map_err(Stop::Cut)?,
+            gone = client_gone(session), if watch => {
+                if gone { return Err(Stop::ClientGone) }
+                watch = false;
+                continue;
+            }
+            () = &mut deadline, if !event_stream => return Err(Stop::Cut(silent())),
+        };
+        let Some(chunk) = chunk else {
+            let rest = opening.finish();
+            return write(session, rest, true).await;
+        };
+        deadline.as_mut().reset((Instant::now() + silence).into());
+        let chunk = opening.pass(app, upstream, target, answer.peer, chunk).await;
+        let end = answer.http.is_body_done() && opening.is_open();
+        write(session, chunk, end).await?;
+        if end {
+            return Ok(());
+        }
+    }
+}
+
+async fn write(session: &mut Session, chunk: Bytes, end: bool) -> Result<(), Stop> {
+    session.as_downstream_mut().write_response_body(chunk, end).await.map_err(|_| Stop::ClientGone)
+}
+
+/// The answer's head as the client gets it.
+fn outward(head: &ResponseHeader, client: http::Version) -> ResponseHeader {
+    let mut outward = head.clone();
+    outward.set_version(http::Version::HTTP_11);
+    let nominated: Vec<http::HeaderName> = outward
+        .headers
+        .keys()
+        .filter(|name| {
+            let connection = head.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes());
+            fields::is_hop_by_hop(name.as_str()) || fields::is_nominated(connection, name.as_str())
+        })
+        .cloned()
+        .collect();
+    for name in &nominated {
+        outward.remove_header(name);
+    }
+    let bodiless = matches!(head.status.as_u16(), 204 | 304);
+    if !bodiless && client == http::Version::HTTP_11 && !outward.headers.contains_key(header::CONTENT_LENGTH) {
+        // Static text: cannot fail.
+        let _ = outward.insert_header(header::TRANSFER_ENCODING, "chunked");
+    }
+    outward
+}
+
+fn is_event_stream(head: &ResponseHeader) -> bool {
+    let content_type = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or(b"").trim_ascii();
+    essence.eq_ignore_ascii_case(b"text/event-stream")
+}
+
+fn silent() -> pingora_core::BError {
+    Error::explain(ErrorType::ReadTimedout, "the answer fell silent")
+}
+
+/// The beginning of an HTTP+SSE stream: its `endpoint` event names the session, whose owner must be known before the client reads it.
+enum Opening {
+    /// Every other answer, and a stream whose first event has passed.
+    Past { claimed: Option<(SessionKey, Claim)> },
+    Awaiting(FirstEvent),
+}
+
+impl Opening {
+    fn of(target: &Target, event_stream: bool) -> Self {
+        if target.endpoint == Endpoint::Sse && event_stream {
+            Self::Awaiting(FirstEvent::default())
+        } else {
+            Self::Past { claimed: None }
+        }
+    }
+
+    /// Nothing is held back.
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Past { .. })
+    }
+
+    async fn pass(&mut self, app: &App, upstream: &Upstream, target: &Target, peer: usize, chunk: Bytes) -> Bytes {
+        let Self::Awaiting(first) = self else { return chunk };
+        let step = first.push(&chunk);
+        let done = first.done();
+        let mut claimed = None;
+        if let Some(session_id) = step.endpoint.as_deref().and_then(session_of_endpoint) {
+            claim(app, upstream, target, &session_id, peer).await;
+            let key = SessionKey::new(&upstream.name, &session_id);
+            claimed = app.registry.ask(&key).await.ok().flatten().map(|claim| (key, claim));
+        }
+        if done {
+            *self = Self::Past { claimed };
+        }
+        step.release.into()
+    }
+
+    fn finish(&mut self) -> Bytes {
+        match self {
+            Self::Past { .. } => Bytes::new(),
+            Self::Awaiting(first) => first.finish().into(),
+        }
+    }
+
+    /// The stream is the session: where it ends, the session does.
+    async fn end(self, app: &App, upstream: &Upstream) {
+        if let Self::Past { claimed: Some((key, claim)) } = self {
+            log::debug!("upstream {}: event stream of session {} ended", upstream.name, key.short());
+            release(app, &key, &claim).await;
+            app.counters.sessions_released.inc();
+        }
+    }
+}
+
+/// Session id of an `endpoint` event's URL, absolute or not.
+fn session_of_endpoint(url: &str) -> Option<String> {
+    let query = url.split_once('?')?.1;
+    let query = query.split('#').next().unwrap_or(query);
+    session_in_query(query).map(|id| id.into_owned())
+}
+
+/// Counts an open event stream.
+struct Open<'a>(&'a App);
+
+impl<'a> Open<'a> {
+    fn count(app: &'a App) -> Self {
+        app.counters.streams.inc();
+        Self(app)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.counters.streams.dec();
+    }
+}

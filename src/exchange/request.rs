@@ -1,0 +1,329 @@
+//! Rooms 3 and 5: the request as it came in, and as it goes out.
+//! Takes the downstream session, reads the body whole (decoded, bounded in size and time), says who is calling, and serialises head
+//! and body for the upstream in one buffer. Surprise: HTTP/2 has no body time-out in Pingora, so the deadline here is our own for both protocols.
+
+use bytes::{Bytes, BytesMut};
+use http::header;
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use crate::account::Record;
+use crate::app::App;
+use crate::config::settings::Profile;
+use crate::error::Fault;
+use crate::mcp::forwarded::{self, Claims, Hop, Origin};
+use crate::mcp::jsonrpc::{self, Envelope, Kind};
+use crate::mcp::{fields, splice};
+use crate::registry::{Claim, SessionKey};
+use crate::routing::session::{Era, SessionHeader, session_header, session_in_query};
+use crate::upstream::Upstream;
+
+use super::{Endpoint, Stop, Target, sessions_count};
+
+/// Who is calling, as far as an error reply must know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A request with this id, raw bytes.
+    Request(Vec<u8>),
+    /// Several messages; the ids of the requests among them.
+    Batch(Vec<Vec<u8>>),
+    /// A notification or a client's response: nothing may be said in return.
+    Silent,
+    /// A GET or a DELETE, or a request that was not read: a sentence will do.
+    Bare,
+    /// A body that is not JSON-RPC: the id, if one could be read with certainty.
+    Unreadable(Option<Vec<u8>>),
+}
+
+/// The request as it came in, its body spliced.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    pub method: http::Method,
+    /// What goes upstream.
+    pub body: Bytes,
+    pub caller: Caller,
+    pub era: Era,
+    /// JSON-RPC method of a single message.
+    pub rpc_method: Option<String>,
+    /// Session that the request names, if its era has sessions.
+    pub session_id: Option<String>,
+    /// What the registry holds for that session; filled by locate.
+    pub claim: Option<Claim>,
+    message: Option<&'static str>,
+    received_bytes: usize,
+}
+
+impl Inbound {
+    /// Room 3, and the splice of room 5 in the same pass over the body: `scope` is the server id to be spliced in. Refuses
+    /// what is no JSON-RPC.
+    pub fn identify(
+        session: &Session,
+        app: &App,
+        target: &Target,
+        body: Bytes,
+        scope: Option<&str>,
+    ) -> Result<Self, Unidentified> {
+        let head = session.req_header();
+        let mut inbound = Self {
+            received_bytes: body.len(),
+            method: head.method.clone(),
+            caller: Caller::Bare,
+            era: Era::Legacy,
+            rpc_method: None,
+            session_id: None,
+            claim: None,
+            message: None,
+            body,
+        };
+        if inbound.method == http::Method::POST {
+            inbound.read_message(app, scope)?;
+        }
+        if sessions_count(inbound.era) {
+            inbound.session_id = named_session(head, target.endpoint).map_err(|fault| Unidentified::by(&inbound, fault))?;
+        }
+        Ok(inbound)
+    }
+
+    fn read_message(&mut self, app: &App, scope: Option<&str>) -> Result<(), Unidentified> {
+        let body = self.body.clone();
+        let envelope = jsonrpc::scan(&body)
+            .map_err(|refusal| Unidentified { fault: Fault::BadMessage(refusal.reason), caller: Caller::Unreadable(refusal.id) })?;
+        match &envelope {
+            Envelope::Single(message) => {
+                self.era = Era::of_body(message.protocol_version.as_deref());
+                self.rpc_method = message.method.as_deref().map(str::to_string);
+                (self.caller, self.message) = match message.kind {
+                    Kind::Request { id } => (Caller::Request(id.to_vec()), Some("request")),
+                    Kind::Notification => (Caller::Silent, Some("notification")),
+                    Kind::Response { .. } => (Caller::Silent, Some("response")),
+                    Kind::Other => (Caller::Unreadable(None), Some("other")),
+                };
+            }
+            Envelope::Batch(messages) => {
+                let ids = messages.iter().filter_map(|message| match message.kind {
+                    Kind::Request { id } => Some(id.to_vec()),
+                    Kind::Notification | Kind::Response { .. } | Kind::Other => None,
+                });
+                self.caller = Caller::Batch(ids.collect());
+                self.message = Some("batch");
+                if app.settings.profile == Profile::ContextForge {
+                    // ContextForge never runs a batch and its session owner hangs on one (facts/contextforge §2.5).
+                    return Err(Unidentified::by(self, Fault::BatchRefused));
+                }
+            }
+        }
+        if let Some(server_id) = scope {
+            let spliced = splice::splice(&body, &envelope, server_id);
+            app.counters.server_id_replaced.inc_by(u64::from(spliced.replaced));
+            if let Some(spliced) = spliced.body {
+                self.body = spliced.into();
+            }
+        }
+        Ok(())
+    }
+
+    pub fn is_initialize(&self) -> bool {
+        self.rpc_method.as_deref() == Some("initialize")
+    }
+
+    /// Whether the message may reach a server twice without harm; never a tool call.
+    pub fn may_run_twice(&self) -> bool {
+        if self.method != http::Method::POST {
+            return true;
+        }
+        match self.rpc_method.as_deref() {
+            Some("initialize" | "ping" | "server/discover") => true,
+            Some(method) => method.ends_with("/list") || method.starts_with("notifications/"),
+            None => false,
+        }
+    }
+
+    pub fn describe(&self, record: &mut Record, upstream: &Upstream) {
+        record.era = (self.method == http::Method::POST).then(|| self.era.as_str());
+        record.rpc_method.clone_from(&self.rpc_method);
+        record.message = self.message;
+        record.session = self.session_id.as_ref().map(|id| SessionKey::new(&upstream.name, id).short());
+        record.request_bytes = self.received_bytes;
+    }
+}
+
+/// A request that identify refuses, with whom to answer.
+#[derive(Debug)]
+pub(crate) struct Unidentified {
+    pub fault: Fault,
+    pub caller: Caller,
+}
+
+impl Unidentified {
+    fn by(inbound: &Inbound, fault: Fault) -> Self {
+        Self { fault, caller: inbound.caller.clone() }
+    }
+}
+
+fn named_session(head: &RequestHeader, endpoint: Endpoint) -> Result<Option<String>, Fault> {
+    match endpoint {
+        Endpoint::Mcp => match session_header(head.headers.get_all("mcp-session-id").iter().map(|value| value.as_bytes())) {
+            SessionHeader::None => Ok(None),
+            SessionHeader::One(id) => Ok(Some(id.to_string())),
+            SessionHeader::Malformed => Err(Fault::MalformedSession),
+        },
+        Endpoint::Message => Ok(head.uri.query().and_then(session_in_query).map(|id| id.into_owned())),
+        Endpoint::Sse => Ok(None),
+    }
+}
+
+/// Reads the whole body, decoded. Bounded by `limits.body` (before and after decoding) and `timeouts.request_body`.
+pub(crate) async fn read_body(session: &mut Session, app: &App) -> Result<Bytes, Stop> {
+    let limit = app.settings.limits.body;
+    let announced = session.req_header().headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > limit as u64) {
+        return Err(Fault::BodyTooLarge { limit }.into());
+    }
+    let encoding = Encoding::of(session.req_header())?;
+    if expects_continue(session) {
+        session.as_downstream_mut().write_continue_response().await.map_err(|_| Stop::ClientGone)?;
+    }
+    let reading = collect(session, limit);
+    let body = tokio::time::timeout(app.settings.timeouts.request_body, reading).await.map_err(|_| Fault::BodyTooSlow)??;
+    match encoding {
+        Encoding::Identity => Ok(body),
+        Encoding::Gzip => Ok(decode(flate2::read::MultiGzDecoder::new(&body[..]), limit)?),
+        Encoding::Deflate => Ok(decode(flate2::read::ZlibDecoder::new(&body[..]), limit)?),
+    }
+}
+
+async fn collect(session: &mut Session, limit: usize) -> Result<Bytes, Stop> {
+    let downstream = session.as_downstream_mut();
+    let read = |chunk: pingora_core::Result<Option<Bytes>>| chunk.map_err(|_| Stop::ClientGone);
+    let Some(first) = read(downstream.read_request_body().await)? else { return Ok(Bytes::new()) };
+    if first.len() > limit {
+        return Err(Fault::BodyTooLarge { limit }.into());
+    }
+    let Some(second) = read(downstream.read_request_body().await)? else { return Ok(first) };
+    let mut body = BytesMut::with_capacity(2 * (first.len() + second.len()));
+    body.extend_from_slice(&first);
+    body.extend_from_slice(&second);
+    while body.len() <= limit {
+        match read(downstream.read_request_body().await)? {
+            Some(chunk) => body.extend_from_slice(&chunk),
+            None => return Ok(body.freeze()),
+        }
+    }
+    Err(Fault::BodyTooLarge { limit }.into())
+}
+
+fn expects_continue(session: &Session) -> bool {
+    let head = session.req_header();
+    head.version == http::Version::HTTP_11
+        && head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Identity,
+    Gzip,
+    Deflate,
+}
+
+impl Encoding {
+    /// RFC 9110 §8.4: one coding is decoded, several or unknown ones are refused.
+    fn of(head: &RequestHeader) -> Result<Self, Fault> {
+        let mut values = head.headers.get_all(header::CONTENT_ENCODING).iter();
+        let Some(value) = values.next() else { return Ok(Self::Identity) };
+        let coding = value.as_bytes().trim_ascii().to_ascii_lowercase();
+        match (&coding[..], values.next()) {
+            (b"identity" | b"", None) => Ok(Self::Identity),
+            (b"gzip" | b"x-gzip", None) => Ok(Self::Gzip),
+            (b"deflate", None) => Ok(Self::Deflate),
+            _ => Err(Fault::UnsupportedEncoding),
+        }
+    }
+}
+
+/// Decodes at most `limit` bytes, so that a small body cannot become a large one.
+fn decode(decoder: impl std::io::Read, limit: usize) -> Result<Bytes, Fault> {
+    use std::io::Read;
+    let mut body = Vec::new();
+    let longest = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    decoder.take(longest).read_to_end(&mut body).map_err(|_| Fault::BrokenEncoding)?;
+    if body.len() > limit { Err(Fault::BodyTooLarge { limit }) } else { Ok(body.into()) }
+}
+
+/// Room 5, second half: the request as it goes out, head and body in wire form. The same function for every path that a request can take.
+pub(crate) fn rewrite(session: &Session, app: &App, target: &Target, inbound: &Inbound, record: &mut Record) -> Vec<u8> {
+    let origin = public_origin(session, app, target.listener);
+    record.client = Some(origin.client);
+    let mut wire = Vec::with_capacity(1024 + inbound.body.len());
+    write_head(&mut wire, session.req_header(), app.settings.profile, inbound, &origin);
+    wire.extend_from_slice(&inbound.body);
+    wire
+}
+
+/// What is public about the request, by the listener's `trusted_proxies`.
+pub(crate) fn public_origin(session: &Session, app: &App, listener: usize) -> Origin {
+    let head = session.req_header();
+    let (settings, _) = app.listener(listener);
+    let address = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
+    let authority = head.uri.authority().map(|authority| authority.as_str());
+    let hop = Hop {
+        address: address.unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
+        tls: settings.tls.is_some(),
+        host: head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(authority),
+    };
+    if settings.trusted_proxies.is_empty() {
+        return forwarded::origin(hop, &Claims::default(), |_| false);
+    }
+    let joined = |name: &str| {
+        let values: Vec<&str> = head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        (!values.is_empty()).then(|| values.join(","))
+    };
+    let claims =
+        Claims { for_: joined("x-forwarded-for"), proto: joined("x-forwarded-proto"), host: joined("x-forwarded-host") };
+    forwarded::origin(hop, &claims, |address| settings.trusted_proxies.iter().any(|net| net.contains(&address)))
+}
+
+/// Path and query as they stood in the request line, also where that named a whole URL (RFC 9112 §3.2.2).
+pub(crate) fn origin_form(head: &RequestHeader) -> &[u8] {
+    let raw = head.raw_path();
+    if raw.starts_with(b"/") { raw } else { head.uri.path_and_query().map_or(b"/", |path| path.as_str().as_bytes()) }
+}
+
+/// Whether a field of the client goes no further, on either way through the proxy.
+pub(crate) fn is_dropped(name: &str, head: &RequestHeader, profile: Profile) -> bool {
+    fields::is_hop_by_hop(name)
+        || fields::is_forwarding(name)
+        || fields::is_outrigger_internal(name)
+        || (profile == Profile::ContextForge && fields::is_contextforge_internal(name))
+        || fields::is_nominated(head.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes()), name)
+}
+
+/// Request line and fields in HTTP/1.1 wire form.
+fn write_head(wire: &mut Vec<u8>, head: &RequestHeader, profile: Profile, inbound: &Inbound, origin: &Origin) {
+    for part in [inbound.method.as_str().as_bytes(), b" ", origin_form(head), b" HTTP/1.1\r\n"] {
+        wire.extend_from_slice(part);
+    }
+    let mut field = |name: &str, value: &[u8]| {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            wire.extend_from_slice(part);
+        }
+    };
+    if let Some(authority) = &origin.authority {
+        field("host", authority.as_bytes());
+        field("x-forwarded-host", authority.as_bytes());
+    }
+    let stray_session = !sessions_count(inbound.era);
+    for (name, value) in &head.headers {
+        let name = name.as_str();
+        let set_anew = matches!(name, "host" | "content-length" | "content-encoding" | "expect" | "accept-encoding");
+        if set_anew || is_dropped(name, head, profile) || (stray_session && name == "mcp-session-id") {
+            continue;
+        }
+        field(name, value.as_bytes());
+    }
+    field("x-forwarded-for", origin.client.to_string().as_bytes());
+    field("x-forwarded-proto", if origin.https { b"https" } else { b"http" });
+    if !inbound.body.is_empty() || inbound.method == http::Method::POST {
+        field("content-length", inbound.body.len().to_string().as_bytes());
+    }
+    wire.extend_from_slice(b"\r\n");
+}

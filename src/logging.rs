@@ -1,0 +1,136 @@
+//! Log lines of both roles, through `log` and `env_logger`, to standard error.
+//! Takes level and format from the settings, gives one JSON object (or one readable line) each; an access line keeps its own fields.
+//! Surprise: lines are gathered in memory and written by a thread every few milliseconds, because one write per request costs more than
+//! everything that the line says. Whoever ends a process calls [`flush`] first.
+
+use std::io::Write;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use env_logger::{Builder, Target, WriteStyle, fmt::Formatter};
+use log::{LevelFilter, Record};
+
+use crate::account::ACCESS;
+use crate::config::settings::{LogFormat, LogSettings};
+
+/// Longest time that an informational line waits.
+const EVERY: Duration = Duration::from_millis(50);
+/// Bytes that are written without waiting.
+const MUCH: usize = 64 * 1024;
+
+static GATHERED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// Starts logging; `role` names the process in every line.
+pub fn init(settings: &LogSettings, role: &str) {
+    let format = settings.format;
+    let role = role.to_string();
+    let mut builder = Builder::new();
+    builder
+        .filter_level(settings.level)
+        // Pingora tells of every start and every client that went away; what matters of it is said in our own words.
+        .filter_module("pingora_core", LevelFilter::Warn.min(settings.level))
+        .filter_module("pingora_proxy", LevelFilter::Warn.min(settings.level))
+        // The handoff's receiver always loses its first race and calls that an error; the supervisor reports a handoff that fails.
+        .filter_module("pingora_core::server::transfer_fd", LevelFilter::Off)
+        .write_style(WriteStyle::Never)
+        .format(move |line, record| write_line(line, record, format, &role))
+        .target(Target::Pipe(Box::new(Gather)));
+    // A second start (a test in one process) keeps the first logger.
+    if builder.try_init().is_ok() {
+        std::thread::spawn(|| {
+            loop {
+                std::thread::park_timeout(EVERY);
+                flush();
+            }
+        });
+    }
+}
+
+/// Writes what was gathered.
+pub fn flush() {
+    let mut gathered = GATHERED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if !gathered.is_empty() {
+        // Nowhere is left to complain to if standard error is closed.
+        let _ = std::io::stderr().write_all(&gathered);
+        gathered.clear();
+    }
+}
+
+struct Gather;
+
+impl Write for Gather {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let mut gathered = GATHERED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        gathered.extend_from_slice(line);
+        let much = gathered.len() > MUCH;
+        drop(gathered);
+        if much {
+            flush();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write_line(line: &mut Formatter, record: &Record<'_>, format: LogFormat, role: &str) -> std::io::Result<()> {
+    let time = timestamp(SystemTime::now());
+    let message = record.args().to_string();
+    let level = record.level().as_str().to_ascii_lowercase();
+    match format {
+        LogFormat::Text => writeln!(line, "{time} {level:5} {role} {}: {message}", record.target())?,
+        LogFormat::Json if record.target() == ACCESS => {
+            let fields = message.strip_prefix('{').unwrap_or(&message);
+            writeln!(line, r#"{{"time":"{time}","level":"{level}","role":"{role}","target":"access",{fields}"#)?;
+        }
+        LogFormat::Json => {
+            let rest = serde_json::json!({ "role": role, "target": record.target(), "message": message }).to_string();
+            writeln!(line, r#"{{"time":"{time}","level":"{level}",{}"#, rest.strip_prefix('{').unwrap_or(&rest))?;
+        }
+    }
+    Ok(())
+}
+
+/// RFC 3339 in UTC with milliseconds.
+fn timestamp(now: SystemTime) -> String {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60,
+        since.subsec_millis()
+    )
+}
+
+/// Days since 1970-01-01 → year, month, day of the Gregorian calendar.
+fn civil(days: u64) -> (u64, u64, u64) {
+    // Counted from 0000-03-01, so that the leap day is the last of its year.
+    let days = days + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_are_rfc_3339() {
+        let at = |seconds: u64| timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7));
+        assert_eq!(at(0), "1970-01-01T00:00:00.007Z");
+        assert_eq!(at(951_827_696), "2000-02-29T12:34:56.007Z");
+        assert_eq!(at(1_795_132_799), "2026-11-19T23:59:59.007Z");
+        assert_eq!(at(4_102_444_800), "2100-01-01T00:00:00.007Z");
+    }
+}

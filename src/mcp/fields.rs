@@ -1,0 +1,70 @@
+//! Which header fields cross the proxy: hop-by-hop fields never do, the gateway's internal ones never come in from outside.
+//! Takes field names (lower case, as the `http` crate keeps them), gives yes or no; the same rules serve both ways through the proxy.
+//! Surprise: `te`, `trailer` and `upgrade` count as hop-by-hop although RFC 9110 §7.6.1 names only `connection`'s own list.
+
+/// Fields that belong to one connection (RFC 9110 §7.6.1, RFC 9113 §8.2.2).
+pub fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
+
+/// Fields that say where a request came from; removed from every request and set anew (`forwarded`).
+pub fn is_forwarding(name: &str) -> bool {
+    matches!(name, "forwarded" | "x-real-ip" | "x-forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto")
+        || matches!(name, "x-forwarded-port" | "x-forwarded-prefix" | "x-forwarded-ssl" | "x-forwarded-scheme" | "x-forwarded-server")
+}
+
+/// Fields by which ContextForge's workers speak to each other; from outside they open what is closed (P7, IBM/mcp-context-forge#3018).
+pub fn is_contextforge_internal(name: &str) -> bool {
+    matches!(name, "x-forwarded-internally" | "x-original-worker" | "x-mcp-session-id" | "x-authenticated-user")
+        || name.starts_with("x-contextforge-")
+}
+
+/// Fields that only one member may say to another.
+pub fn is_outrigger_internal(name: &str) -> bool {
+    name.starts_with("x-outrigger-")
+}
+
+/// Whether a `Connection` field nominates `name` as hop-by-hop (RFC 9110 §7.6.1).
+pub fn is_nominated<'v>(mut connection: impl Iterator<Item = &'v [u8]>, name: &str) -> bool {
+    connection.any(|value| {
+        value.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_crosses() {
+        for name in ["connection", "te", "transfer-encoding", "upgrade", "keep-alive", "trailer"] {
+            assert!(is_hop_by_hop(name), "{name}");
+        }
+        for name in ["x-forwarded-internally", "x-contextforge-mcp-runtime-auth", "x-mcp-session-id", "x-original-worker"] {
+            assert!(is_contextforge_internal(name), "{name}");
+        }
+        for name in ["mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name", "mcp-param-x", "authorization", "last-event-id", "traceparent"] {
+            assert!(!is_hop_by_hop(name) && !is_forwarding(name) && !is_contextforge_internal(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn nomination_is_by_token() {
+        let values: [&[u8]; 2] = [b"keep-alive, X-Secret", b"Foo"];
+        assert!(is_nominated(values.into_iter(), "x-secret"));
+        assert!(is_nominated(values.into_iter(), "foo"));
+        assert!(!is_nominated(values.into_iter(), "x-sec"));
+    }
+}

@@ -1,0 +1,159 @@
+//! Everything that is no MCP message: admin pages, REST, OAuth, WebSocket, through Pingora's own `HttpProxy`.
+//! Takes the filters' arguments, applies the same rules to heads as the exchange, leaves bodies alone.
+//! Surprise: a request whose peer refuses is tried at another peer even if it is a POST, because nothing had been sent.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, Session};
+
+use crate::account::Record;
+use crate::app::App;
+use crate::error::Fault;
+use crate::exchange::request::{is_dropped, origin_form, public_origin};
+
+use super::Context;
+
+/// Peers tried so far.
+#[derive(Debug, Default)]
+pub(super) struct Passing {
+    tried: Vec<usize>,
+    current: Option<usize>,
+}
+
+/// A healthy peer that was not tried before.
+pub(super) async fn peer(session: &mut Session, app: &App, listener: usize, context: &mut Context) -> Result<Box<HttpPeer>> {
+    let (_, upstream) = app.listener(listener);
+    let index = upstream.choose(&context.pass.tried).ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no peer left"))?;
+    context.pass.current = Some(index);
+    context.record.attempts += 1;
+    context.record.peer = Some((upstream.name.clone(), upstream.peer_names[index].clone()));
+    session.as_downstream_mut().set_write_timeout(Some(app.settings.timeouts.write));
+    let mut target =
+        upstream.target(index).await.map_err(|fault| Error::explain(ErrorType::ConnectNoRoute, fault.kind()))?;
+    // An upgraded connection may be silent for as long as it likes; any other answer must keep coming.
+    target.options.read_timeout =
+        if session.is_upgrade_req() { None } else { Some(longest_silence(app, session.req_header())) };
+    Ok(Box::new(target))
+}
+
+/// A client that accepts event streams may be sent one here too.
+fn longest_silence(app: &App, head: &RequestHeader) -> Duration {
+    let accepts_stream = head.headers.get_all(header::ACCEPT).iter().any(|value| {
+        value.as_bytes().windows(17).any(|window| window.eq_ignore_ascii_case(b"text/event-stream"))
+    });
+    let timeouts = &app.settings.timeouts;
+    if accepts_stream { app.settings.drain.timeout.max(timeouts.first_byte) } else { timeouts.first_byte }
+}
+
+pub(super) fn connect_failed(app: &App, listener: usize, context: &mut Context, mut error: Box<Error>) -> Box<Error> {
+    let (_, upstream) = app.listener(listener);
+    app.counters.connects.inc();
+    app.counters.connect_failures.inc();
+    if let Some(index) = context.pass.current.take() {
+        let pause = upstream.peers[index].failed();
+        log::warn!("upstream {}, peer {}: connect failed, set aside for {pause:?}: {error}", upstream.name, upstream.peer_names[index]);
+        context.pass.tried.push(index);
+    }
+    error.set_retry(context.pass.tried.len() < upstream.peers.len());
+    error
+}
+
+pub(super) fn connected(app: &App, listener: usize, context: &Context, reused: bool) {
+    let (_, upstream) = app.listener(listener);
+    if let (Some(index), false) = (context.pass.current, reused) {
+        app.counters.connects.inc();
+        upstream.peers[index].reached();
+    }
+}
+
+/// The head as it goes upstream; Pingora itself strips hop-by-hop fields and normalises an upgrade.
+pub(super) fn request_head(
+    session: &Session,
+    app: &App,
+    listener: usize,
+    request: &mut RequestHeader,
+    record: &mut Record,
+) -> Result<()> {
+    let origin = public_origin(session, app, listener);
+    record.client = Some(origin.client);
+    let head = session.req_header();
+    let upgrade = session.is_upgrade_req();
+    let dropped: Vec<_> = request
+        .headers
+        .keys()
+        .filter(|name| {
+            let upgrade_field = upgrade && matches!(name.as_str(), "connection" | "upgrade");
+            let framing = name.as_str() == "transfer-encoding";
+            !upgrade_field && !framing && is_dropped(name.as_str(), head, app.settings.profile)
+        })
+        .cloned()
+        .collect();
+    for name in &dropped {
+        request.remove_header(name);
+    }
+    if !request.raw_path().starts_with(b"/") {
+        request.set_raw_path(origin_form(head))?;
+    }
+    if let Some(authority) = &origin.authority {
+        request.insert_header(header::HOST, authority)?;
+        request.insert_header("X-Forwarded-Host", authority)?;
+    }
+    request.insert_header("X-Forwarded-For", origin.client.to_string())?;
+    request.insert_header("X-Forwarded-Proto", if origin.https { "https" } else { "http" })?;
+    Ok(())
+}
+
+pub(super) fn response_head(session: &mut Session, app: &App, record: &mut Record) {
+    record.first_byte = Some(record.started.elapsed());
+    if app.draining() {
+        session.as_downstream_mut().set_keepalive(None);
+    }
+}
+
+/// Answers for an upstream that did not.
+pub(super) async fn fail(session: &mut Session, app: &App, error: &Error, record: &mut Record) -> FailToProxy {
+    let gone = *error.esource() == ErrorSource::Downstream
+        && matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error);
+    if gone {
+        record.client_gone = true;
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    }
+    let (code, sentence) = match error.etype() {
+        ErrorType::HTTPStatus(status) => (*status, None),
+        _ if *error.esource() == ErrorSource::Downstream => (400, None),
+        ErrorType::ConnectTimedout => answer(Fault::ConnectTimeout),
+        ErrorType::ReadTimedout => answer(Fault::FirstByteTimeout),
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => answer(Fault::TlsHandshake),
+        ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => answer(Fault::NoPeer),
+        ErrorType::InvalidHTTPHeader => answer(Fault::MalformedAnswer),
+        _ => answer(Fault::NoAnswer),
+    };
+    if let Some(fault) = &sentence {
+        record.fault = Some(fault.kind());
+        app.counters.fault(fault.kind());
+        log::warn!("pass-through: {}: {error}", fault.kind());
+    }
+    if session.response_written().is_none() && write(session, code, sentence.as_ref()).await.is_err() {
+        record.client_gone = true;
+    }
+    FailToProxy { error_code: code, can_reuse_downstream: false }
+}
+
+fn answer(fault: Fault) -> (u16, Option<Fault>) {
+    (fault.status(), Some(fault))
+}
+
+async fn write(session: &mut Session, code: u16, fault: Option<&Fault>) -> Result<()> {
+    let body: Bytes = fault.map(|fault| format!("{}\n", fault.sentence()).into()).unwrap_or_default();
+    let mut head = ResponseHeader::build(code, Some(3))?;
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    if !body.is_empty() {
+        head.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
+    }
+    session.as_downstream_mut().write_error_response(head, body).await
+}

@@ -1,0 +1,72 @@
+//! The admin listener: is this process alive, is it ready, what has it counted.
+//! Takes plain GETs on an address of its own, gives text or JSON. Surprise: while generations overlap, any that still accepts may answer.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{Response, StatusCode, header};
+use pingora_core::apps::http_app::ServeHttp;
+use pingora_core::protocols::http::ServerSession;
+use serde_json::json;
+
+use crate::app::App;
+
+pub struct Admin {
+    app: Arc<App>,
+    generation: u64,
+}
+
+impl Admin {
+    pub fn new(app: Arc<App>, generation: u64) -> Self {
+        Self { app, generation }
+    }
+
+    /// Ready = accepting, and the registry answers.
+    async fn readyz(&self) -> (StatusCode, &'static str, String) {
+        let registry = self.app.registry.count().await;
+        let draining = self.app.draining();
+        let ready = registry.is_ok() && !draining;
+        let body = json!({
+            "ready": ready,
+            "generation": self.generation,
+            "draining": draining,
+            "registry": match &registry {
+                Ok(sessions) => json!({ "sessions": sessions }),
+                Err(error) => json!({ "error": error.to_string() }),
+            },
+            "upstreams": self.app.upstreams.iter().map(|upstream| {
+                let peers: Vec<_> = upstream.peers.iter().map(|peer| {
+                    json!({ "name": peer.name, "healthy": peer.healthy(), "in_flight": peer.load() })
+                }).collect();
+                json!({ "name": upstream.name, "peers": peers })
+            }).collect::<Vec<_>>(),
+        });
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (status, "application/json", format!("{body}\n"))
+    }
+
+    fn metrics(&self) -> (StatusCode, &'static str, String) {
+        match self.app.counters.render() {
+            Ok(text) => (StatusCode::OK, "text/plain; version=0.0.4", text),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
+        }
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let (status, content_type, body) = match session.req_header().uri.path() {
+            "/livez" => (StatusCode::OK, "text/plain", "ok\n".to_string()),
+            "/readyz" => self.readyz().await,
+            "/metrics" => self.metrics(),
+            _ => (StatusCode::NOT_FOUND, "text/plain", "here are /livez, /readyz and /metrics\n".to_string()),
+        };
+        let mut response = Response::new(body.into_bytes());
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+        let length = header::HeaderValue::from(response.body().len());
+        response.headers_mut().insert(header::CONTENT_LENGTH, length);
+        response
+    }
+}

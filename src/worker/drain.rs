@@ -1,0 +1,80 @@
+//! How a generation ends: told to by SIGTERM or by the supervisor's death, and gone as soon as its last connection is.
+//! Takes the end of the control channel and signals, gives Pingora its shutdown signal. Surprise: Pingora would sleep out the whole grace period even
+//! with nothing left to wait for, so a thread of our own watches the connections and exits the process.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::App;
+use crate::logging;
+use crate::supervisor::control::{self, Report};
+
+/// No connection for this long: a client that was just told to reconnect is somebody else's now.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// The terminal's signals reach every process of the foreground group, and `pkill -HUP outrigger` every process of the name; only the supervisor acts on them.
+pub fn ignore_terminal_signals() -> std::io::Result<()> {
+    for number in [signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP, signal_hook::consts::SIGQUIT] {
+        signal_hook::flag::register(number, Arc::new(AtomicBool::new(false)))?;
+    }
+    Ok(())
+}
+
+/// Waits for the end of this generation.
+pub struct Retire {
+    app: Arc<App>,
+    channel: Arc<control::Worker>,
+}
+
+impl Retire {
+    pub fn new(app: Arc<App>, channel: Arc<control::Worker>) -> Self {
+        Self { app, channel }
+    }
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Retire {
+    async fn recv(&self) -> ShutdownSignal {
+        let channel = self.channel.clone();
+        let orphaned = tokio::task::spawn_blocking(move || channel.wait_closed());
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = orphaned => log::error!("the supervisor is gone; this generation drains and ends"),
+                }
+            }
+            Err(error) => {
+                log::error!("SIGTERM cannot be watched: {error}");
+                let _ = orphaned.await;
+            }
+        }
+        self.app.drain();
+        let counters = &self.app.counters;
+        let live = Report::Live { connections: counters.connections.get(), streams: counters.streams.get() };
+        // Only for the story in the log.
+        let _ = self.channel.report(&live);
+        let app = self.app.clone();
+        std::thread::spawn(move || exit_when_drained(&app));
+        ShutdownSignal::GracefulTerminate
+    }
+}
+
+fn exit_when_drained(app: &App) {
+    let mut quiet_since = Instant::now();
+    while quiet_since.elapsed() < QUIET {
+        // Nothing announces that a gauge fell to zero; ten looks a second cost nothing.
+        std::thread::park_timeout(QUIET / 5);
+        if app.counters.connections.get() > 0 {
+            quiet_since = Instant::now();
+        }
+    }
+    log::info!("drained");
+    logging::flush();
+    std::process::exit(0);
+}

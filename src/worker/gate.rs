@@ -1,0 +1,158 @@
+//! The gate: every downstream connection from its acceptance to its end, between Pingora's listener and its HTTP proxy.
+//! Takes accepted streams (TLS done), reads each HTTP/1.1 request head within its limits, and hands head and stream to Pingora.
+//! Surprise: the head is read here and given to Pingora as if it had been pipelined, because Pingora knows no total time for a
+//! head, waits for ever between requests, cuts idle connections at shutdown, and hides that both length fields were sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use pingora_core::apps::{HttpServerApp, ServerApp};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::{ALPN, GetSocketDigest, Stream};
+use pingora_core::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::head::{self, Verdict};
+use super::probe::Probe;
+use crate::app::App;
+use crate::proxy::Proxy;
+
+/// The application behind the listeners of one worker thread.
+pub struct Gate {
+    app: Arc<App>,
+    /// One proxy per listener, in the order of the settings.
+    proxies: Vec<Arc<HttpProxy<Proxy>>>,
+    probe: Arc<Probe>,
+}
+
+impl Gate {
+    pub fn new(app: Arc<App>, proxies: Vec<Arc<HttpProxy<Proxy>>>, probe: Arc<Probe>) -> Self {
+        Self { app, proxies, probe }
+    }
+
+    /// Which listener a connection came by: its exact address, else the wildcard of its port.
+    fn listener_of(&self, stream: &Stream) -> Option<usize> {
+        let digest = stream.get_socket_digest()?;
+        let local = *digest.local_addr()?.as_inet()?;
+        if let Some(peer) = digest.peer_addr().and_then(|address| address.as_inet()) {
+            self.probe.accepted(*peer);
+        }
+        let listeners = self.app.settings.listeners.iter();
+        let matching = |exact: bool| {
+            listeners.clone().position(|listener| {
+                listener.addresses.iter().any(|address| {
+                    address.port() == local.port()
+                        && if exact { address.ip() == local.ip().to_canonical() } else { address.ip().is_unspecified() }
+                })
+            })
+        };
+        matching(true).or_else(|| matching(false))
+    }
+
+    async fn http1(&self, mut stream: Stream, proxy: &Arc<HttpProxy<Proxy>>, shutdown: &ShutdownWatch) {
+        let mut settings = None;
+        loop {
+            let head = match self.read_head(&mut stream).await {
+                Ok(head) => head,
+                Err(End::Closed) => return,
+                Err(End::Refused(refusal)) => {
+                    self.app.counters.refused_heads.with_label_values(&[refusal.reason]).inc();
+                    let _ = timeout(self.app.settings.timeouts.write, stream.write_all(refusal.response)).await;
+                    let _ = stream.shutdown().await;
+                    return;
+                }
+            };
+            let mut session = ServerSession::new_http1(stream);
+            match settings.take() {
+                Some(settings) => pingora_core::apps::HttpPersistentSettings::apply_to_session(settings, &mut session),
+                None => session.set_keepalive(Some(self.app.settings.timeouts.idle.as_secs().max(1))),
+            }
+            session.set_pipelined_prefix(head);
+            let Some(reused) = proxy.process_new_http(session, shutdown).await else { return };
+            (stream, settings) = reused.consume();
+        }
+    }
+
+    /// The bytes of one head and whatever of the body came with it.
+    async fn read_head(&self, stream: &mut Stream) -> Result<BytesMut, End> {
+        let (limits, timeouts) = (&self.app.settings.limits, &self.app.settings.timeouts);
+        let mut buffer = BytesMut::with_capacity(2048);
+        read_some(stream, &mut buffer, timeouts.idle).await.map_err(|_| End::Closed)?;
+        let reading = async {
+            loop {
+                match head::inspect(&buffer, limits.headers, limits.header_count) {
+                    Verdict::Complete => return Ok(()),
+                    Verdict::Refused(refusal) => return Err(End::Refused(refusal)),
+                    Verdict::Partial => {
+                        buffer.reserve(1024);
+                        // The deadline around this loop is the head's; a read has none of its own.
+                        read_some(stream, &mut buffer, Duration::MAX).await.map_err(|_| End::Closed)?;
+                    }
+                }
+            }
+        };
+        match timeout(timeouts.request_head, reading).await {
+            Ok(Ok(())) => Ok(buffer),
+            Ok(Err(end)) => Err(end),
+            Err(_) => Err(End::Refused(head::TOO_SLOW)),
+        }
+    }
+}
+
+/// Why a connection ends before a head was whole.
+enum End {
+    Closed,
+    Refused(head::Refusal),
+}
+
+/// At least one byte, or the connection is over.
+async fn read_some(stream: &mut Stream, buffer: &mut BytesMut, within: Duration) -> std::io::Result<()> {
+    let read = if within == Duration::MAX {
+        stream.read_buf(buffer).await?
+    } else {
+        timeout(within, stream.read_buf(buffer)).await??
+    };
+    if read == 0 { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}
+
+#[async_trait]
+impl ServerApp for Gate {
+    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let listener = self.listener_of(&stream)?;
+        let proxy = self.proxies[listener].clone();
+        let connections = &self.app.counters.connections;
+        connections.inc();
+        let _open = Open(&self.app);
+        let h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+        if connections.get() > i64::try_from(self.app.settings.limits.connections).unwrap_or(i64::MAX) {
+            self.app.counters.refused_heads.with_label_values(&[head::TOO_MANY_CONNECTIONS.reason]).inc();
+            if !h2 {
+                let _ = timeout(self.app.settings.timeouts.write, stream.write_all(head::TOO_MANY_CONNECTIONS.response)).await;
+                let _ = stream.shutdown().await;
+            }
+            return None;
+        }
+        if h2 {
+            return ServerApp::process_new(&proxy, stream, shutdown).await;
+        }
+        self.http1(stream, &proxy, shutdown).await;
+        None
+    }
+
+    /// Pingora would cut idle connections here; ours end by their idle time-out, each with its last answer announced by
+    /// `Connection: close`.
+    async fn cleanup(&self) {}
+}
+
+/// Counts an open connection.
+struct Open<'a>(&'a App);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.counters.connections.dec();
+    }
+}

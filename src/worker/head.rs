@@ -1,0 +1,114 @@
+//! Whether the bytes read so far are a request head that may go on: complete, too large, or framed in two ways.
+//! Takes bytes and limits, gives a [`Verdict`]; parsing the head is Pingora's work. Pure.
+//! Surprise: `Content-Length` beside `Transfer-Encoding` is refused here (RFC 9112 §6.3 allows to), since Pingora drops the length and goes on.
+
+/// What the bytes of a head amount to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Partial,
+    Complete,
+    Refused(Refusal),
+}
+
+/// A connection that is answered without HTTP being parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// Label of the counter.
+    pub reason: &'static str,
+    pub response: &'static [u8],
+}
+
+macro_rules! refusal {
+    ($name:ident, $reason:literal, $line:literal, $sentence:literal) => {
+        pub const $name: Refusal = Refusal {
+            reason: $reason,
+            // Delimited by the close that follows.
+            response: concat!(
+                "HTTP/1.1 ", $line, "\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n", $sentence, "\n"
+            )
+            .as_bytes(),
+        };
+    };
+}
+
+refusal!(TOO_LARGE, "head_too_large", "431 Request Header Fields Too Large", "The request head is too large");
+refusal!(TOO_MANY, "too_many_fields", "431 Request Header Fields Too Large", "Too many header fields");
+refusal!(TOO_SLOW, "head_too_slow", "408 Request Timeout", "The request head did not arrive in time");
+refusal!(TWO_LENGTHS, "two_lengths", "400 Bad Request", "Content-Length and Transfer-Encoding exclude each other");
+refusal!(
+    TOO_MANY_CONNECTIONS,
+    "too_many_connections",
+    "503 Service Unavailable\r\nRetry-After: 1",
+    "Too many connections"
+);
+
+/// Looks at what has arrived: `limit` bytes and `most` fields are allowed.
+pub fn inspect(bytes: &[u8], limit: usize, most: usize) -> Verdict {
+    let mut fields = 0;
+    let (mut length, mut encoding) = (false, false);
+    let mut start = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let first_line = start;
+    while let Some(end) = memchr::memchr(b'\n', &bytes[start..]).map(|at| start + at) {
+        let line = bytes[start..end].strip_suffix(b"\r").unwrap_or(&bytes[start..end]);
+        if end >= limit {
+            return Verdict::Refused(TOO_LARGE);
+        }
+        if line.is_empty() {
+            return if length && encoding { Verdict::Refused(TWO_LENGTHS) } else { Verdict::Complete };
+        }
+        if start > first_line {
+            fields += 1;
+            length |= names(line, b"content-length");
+            encoding |= names(line, b"transfer-encoding");
+        }
+        if fields > most {
+            return Verdict::Refused(TOO_MANY);
+        }
+        start = end + 1;
+    }
+    if bytes.len() >= limit { Verdict::Refused(TOO_LARGE) } else { Verdict::Partial }
+}
+
+fn names(line: &[u8], name: &[u8]) -> bool {
+    let field = line.split(|byte| *byte == b':').next().unwrap_or(line);
+    field.trim_ascii().eq_ignore_ascii_case(name)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn judge(head: &str) -> Verdict {
+        inspect(head.as_bytes(), 200, 4)
+    }
+
+    #[test]
+    fn a_head_is_whole_at_its_empty_line() {
+        assert_eq!(judge("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Verdict::Complete);
+        assert_eq!(judge("GET / HTTP/1.1\nHost: a\n\n"), Verdict::Complete);
+        assert_eq!(judge("\r\n\r\nGET / HTTP/1.1\r\n\r\nbody"), Verdict::Complete);
+        assert_eq!(judge("POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\na\nb"), Verdict::Complete);
+        for partial in ["", "G", "\r\n", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r"] {
+            assert_eq!(judge(partial), Verdict::Partial, "{partial:?}");
+        }
+    }
+
+    #[test]
+    fn limits_are_kept_whole_or_partial() {
+        let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(200));
+        assert_eq!(judge(&long), Verdict::Refused(TOO_LARGE));
+        assert_eq!(judge(&long[..200]), Verdict::Refused(TOO_LARGE));
+        assert_eq!(judge(&long[..199]), Verdict::Partial);
+        let fields = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
+        assert_eq!(judge(&fields(4)), Verdict::Complete);
+        assert_eq!(judge(&fields(5)), Verdict::Refused(TOO_MANY));
+    }
+
+    #[test]
+    fn two_lengths_are_refused_in_any_spelling() {
+        for (one, two) in [("Content-Length: 1", "Transfer-Encoding: chunked"), ("transfer-encoding : chunked", "CONTENT-LENGTH:1")] {
+            assert_eq!(judge(&format!("POST / HTTP/1.1\r\n{one}\r\n{two}\r\n\r\n")), Verdict::Refused(TWO_LENGTHS));
+        }
+    }
+}
