@@ -1,3 +1,6 @@
 //! (skeleton)
+mod json;
 pub mod jsonrpc;
+mod message;
+mod refusal;
 pub mod splice;
