@@ -4,6 +4,9 @@
 
 pub mod fields;
 pub mod forwarded;
+mod json;
 pub mod jsonrpc;
+mod message;
+mod refusal;
 pub mod splice;
 pub mod sse;

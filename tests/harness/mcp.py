@@ -128,7 +128,7 @@ class ClientRun:
 
 
 def _script(folder: Path, sdk: str) -> list:
-    """Command that runs a script of one SDK: `python_v1` needs environment `mcp1`."""
-    if sdk.startswith("python"):
+    """Command that runs a script by its name, which tells the environment: `…python_v1` runs in `mcp1`."""
+    if "python" in sdk:
         return [python("mcp" + sdk[-1]), folder / f"{sdk}.py"]
     return [NODE, folder / f"{sdk}.mjs"]
