@@ -1,0 +1,160 @@
+"""Real ContextForge: gateways of one worker each that share a database and a Redis, an MCP server behind them, and a virtual server."""
+
+import json
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+
+from .paths import TESTS, python, system_command
+from .ports import free_port
+from .processes import Process
+from .waiting import wait_until
+
+_SECRET = "a-secret-of-the-tests-only-0123456789abcdef"
+_PASSWORD = "Only!For-Tests-0123"
+_SETTINGS = {
+    "JWT_SECRET_KEY": _SECRET,
+    "AUTH_ENCRYPTION_SECRET": _SECRET,
+    "PLATFORM_ADMIN_EMAIL": "admin@example.com",
+    "PLATFORM_ADMIN_PASSWORD": _PASSWORD,
+    "DEFAULT_USER_PASSWORD": _PASSWORD,
+    "BASIC_AUTH_PASSWORD": _PASSWORD,
+    "AUTH_REQUIRED": "true",
+    "MCPGATEWAY_UI_ENABLED": "true",
+    "MCPGATEWAY_ADMIN_API_ENABLED": "true",
+    "SECURE_COOKIES": "false",
+    "ENVIRONMENT": "development",
+    "CACHE_TYPE": "redis",
+    "USE_STATEFUL_SESSIONS": "true",
+    "MCPGATEWAY_SESSION_AFFINITY_ENABLED": "true",
+    "MCP_SESSION_POOL_ENABLED": "true",
+    "JSON_RESPONSE_ENABLED": "true",
+    "SSRF_ALLOW_LOCALHOST": "true",
+    "SSRF_ALLOW_PRIVATE_NETWORKS": "true",
+    "SSRF_DNS_FAIL_CLOSED": "false",
+    "PLUGINS_ENABLED": "false",
+    "LOG_LEVEL": "INFO",
+    "OBSERVABILITY_ENABLED": "false",
+    "FEDERATION_ENABLED": "false",
+    "REQUIRE_TOKEN_EXPIRATION": "false",
+    "REQUIRE_JTI": "false",
+    # On by default since 1.0.1: it would lock the tests' one address out.
+    "RATE_LIMITING_ENABLED": "false",
+    "RATE_LIMIT_LOCKOUT_ENABLED": "false",
+}
+
+
+class ContextForge:
+    """`gateways` of one worker, addressed by `peers`; virtual server `server_id` shows `shown`, not `hidden`."""
+
+    shown = ("tiny-add", "tiny-echo")
+    hidden = "tiny-secret-admin"
+
+    def __init__(self, folder: Path, version: str = "1.0.0rc1", gateways: int = 2):
+        self._folder = folder
+        self._environment = f"contextforge-{version}"
+        self._processes: list[Process] = []
+        self.peers: list[str] = []
+        with ExitStack() as failed:
+            failed.callback(self.end)
+            redis_port, upstream_port = free_port(), free_port()
+            self.redis_url = f"redis://127.0.0.1:{redis_port}/0"
+            self._start_redis(redis_port)
+            self._start("upstream", [python("mcp1"), TESTS / "contextforge" / "upstream.py", upstream_port])
+            self._settings = _SETTINGS | {
+                "DATABASE_URL": f"sqlite:///{folder}/gateway.db",
+                "REDIS_URL": self.redis_url,
+            }
+            # One after another: the first makes the database.
+            for number in range(gateways):
+                self._start_gateway(f"gateway-{number}")
+            self.token = self._make_token()
+            self.headers = {"Authorization": f"Bearer {self.token}"}
+            self.server_id = self._register(f"http://127.0.0.1:{upstream_port}/mcp")
+            failed.pop_all()
+
+    def end(self) -> None:
+        for process in reversed(self._processes):
+            process.end()
+
+    def gateway(self, number: int) -> Process:
+        """The process behind `peers[number]`."""
+        return next(process for process in self._processes if process.name == f"gateway-{number}")
+
+    def _start(self, name: str, argv: list, env: dict | None = None) -> Process:
+        process = Process(name, argv, self._folder, env)
+        self._processes.append(process)
+        return process
+
+    def _start_redis(self, port: int) -> None:
+        options = ["--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", self._folder]
+        redis = self._start("redis", [system_command("redis-server"), *options])
+        redis.wait_ready(lambda: "Ready to accept connections" in redis.out.read_text())
+
+    def _start_gateway(self, name: str) -> None:
+        port = free_port()
+        command = [python(self._environment), "-m", "uvicorn", "mcpgateway.main:app"]
+        command += ["--host", "127.0.0.1", "--port", port, "--workers", "1"]
+        env = self._settings | {"HOST": "127.0.0.1", "PORT": str(port)}
+        gateway = self._start(name, command, env)
+        gateway.wait_ready(lambda: httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).is_success, 90)
+        self.peers.append(f"127.0.0.1:{port}")
+
+    def _make_token(self) -> str:
+        command = [python(self._environment), "-m", "mcpgateway.utils.create_jwt_token"]
+        command += ["--username", "admin@example.com", "--exp", "10080", "--secret", _SECRET]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=self._folder)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()[-1]
+
+    def _register(self, upstream: str) -> str:
+        """Registers the MCP server and a virtual server with all its tools but the hidden one; the latter's id."""
+        with httpx.Client(
+            base_url=f"http://{self.peers[0]}", headers=self.headers, trust_env=False, timeout=30
+        ) as client:
+            gateway = {"name": "tiny", "url": upstream, "transport": "STREAMABLEHTTP", "visibility": "public"}
+            wait_until(lambda: _created(client.post("/gateways", json=gateway)), what="the gateway takes the MCP server")
+            tools = client.get("/tools", params={"limit": 0}).json()
+            tools = tools["tools"] if isinstance(tools, dict) else tools
+            ids = {tool["name"]: tool["id"] for tool in tools}
+            assert set(ids) == {*self.shown, self.hidden}, ids
+            scoped = {"name": "scoped", "description": "without the hidden tool"}
+            scoped["associated_tools"] = [ids[name] for name in self.shown]
+            return _created(client.post("/servers", json={"server": scoped, "visibility": "public"}))["id"]
+
+
+def _created(answer: httpx.Response) -> dict:
+    assert answer.is_success, f"{answer.status_code} {answer.text}"
+    return answer.json()
+
+
+class McpSession:
+    """A session over plain HTTP, so that each request can be sent to another place than the one before."""
+
+    def __init__(self, url: str, headers: dict):
+        self._headers = headers | {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+        answer = self._post(url, {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello})
+        assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
+        self._headers["Mcp-Session-Id"] = answer.headers["mcp-session-id"]
+        self.id = answer.headers["mcp-session-id"]
+        self._post(url, {"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+    def ask(self, url: str, method: str, params: dict | None = None, headers: dict | None = None) -> dict:
+        """The JSON-RPC answer to a request on this session, sent to `url`."""
+        call = {"jsonrpc": "2.0", "id": 1, "method": method} | ({} if params is None else {"params": params})
+        answer = self._post(url, call, headers)
+        if answer.headers.get("content-type", "").startswith("text/event-stream"):
+            data = [line[5:] for line in answer.text.splitlines() if line.startswith("data:")]
+            return json.loads(data[-1])
+        return answer.json()
+
+    def tools(self, url: str, params: dict | None = None, headers: dict | None = None) -> set[str]:
+        answer = self.ask(url, "tools/list", params, headers)
+        assert "result" in answer, answer
+        return {tool["name"] for tool in answer["result"]["tools"]}
+
+    def _post(self, url: str, body: dict, headers: dict | None = None) -> httpx.Response:
+        return httpx.post(url, json=body, headers=self._headers | (headers or {}), timeout=40, trust_env=False)
