@@ -29,15 +29,16 @@ def gateway(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sidecar(gateway, tmp_path_factory):
-    """URL maker of a sidecar in front of some of the gateways; each is its own member with its own registry."""
-    worlds = []
+    """URL of the sidecar in front of some of the gateways; each is its own member with its own registry."""
+    worlds = {}
 
     def make(*peers: str) -> str:
-        worlds.append(Outrigger(tmp_path_factory.mktemp("sidecar"), peers))
-        return f"{worlds[-1].url}/servers/{gateway.server_id}/mcp/"
+        if peers not in worlds:
+            worlds[peers] = Outrigger(tmp_path_factory.mktemp("sidecar"), peers)
+        return f"{worlds[peers].url}/servers/{gateway.server_id}/mcp/"
 
     yield make
-    for world in worlds:
+    for world in worlds.values():
         world.end()
 
 
@@ -75,13 +76,10 @@ class TestWithoutOutrigger:
 
 
 class TestThroughOutrigger:
-    @pytest.fixture(scope="class")
-    def url(self, gateway, sidecar):
-        return sidecar(*gateway.peers)
-
     @pytest.mark.parametrize("attempt", ATTEMPTS)
-    def test_every_session_stays_inside(self, attempt, gateway, url):
+    def test_every_session_stays_inside(self, attempt, gateway, sidecar):
         """Several sessions, so that both gateways own some."""
+        url = sidecar(*gateway.peers)
         for _ in range(4):
             assert_stays_inside(McpSession(url, gateway.headers), gateway, url, *ATTEMPTS[attempt])
 

@@ -9,6 +9,11 @@ wanted=(
     openssl:openssl
 )
 
+if ! command -v cargo >/dev/null && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
+    echo "system: no Rust toolchain; Debian's is too old for Cargo.toml's rust-version, rustup brings a newer one" >&2
+    exit 1
+fi
+
 missing=()
 for entry in "${wanted[@]}"; do
     # nginx lies in /usr/sbin, which is not on every user's PATH.

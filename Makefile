@@ -1,0 +1,39 @@
+# make run    see it work: two real MCP servers, Outrigger in front, a real client through it; Ctrl-C ends all
+# make test   everything: format, lints, Rust tests, then the black-box suite with real processes
+# make bench  measurements
+# What is missing on the machine is installed first (tests/setup/setup.sh); a second run finds it there.
+
+SETUP := tests/setup/setup.sh
+CACHE := $(or $(OUTRIGGER_TEST_CACHE),.venvs)
+PYTHON := $(CACHE)/harness/bin/python
+# One profile for everything, so that the dependencies are compiled once.
+CARGO := cargo --locked
+PYTEST_ARGS ?=
+
+.PHONY: run test bench build setup lint rust-test blackbox
+
+run:
+	$(SETUP) system harness mcp1
+	$(CARGO) build --release
+	$(PYTHON) tests/run/run.py
+
+test: setup lint build rust-test blackbox
+
+bench: setup build
+	tests/bench/run.sh
+
+setup:
+	$(SETUP)
+
+lint:
+	cargo fmt --check
+	$(CARGO) clippy --release --all-targets -- -D warnings
+
+build:
+	$(CARGO) build --release
+
+rust-test:
+	$(CARGO) test --release
+
+blackbox:
+	$(PYTHON) -m pytest tests $(PYTEST_ARGS)
