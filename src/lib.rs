@@ -1,7 +1,10 @@
 //! Outrigger: a sidecar reverse proxy for MCP, built on Pingora.
+pub mod account;
+pub mod app;
 pub mod config;
 pub mod error;
 pub mod exchange;
+pub mod logging;
 pub mod mcp;
 pub mod proxy;
 pub mod registry;

@@ -173,7 +173,7 @@ async fn locate(app: &App, upstream: &Upstream, target: &Target, inbound: &mut I
 
 /// Room 8, first half: a 2xx answer to `initialize` that brings a session id makes its peer the owner; a session that its
 /// client ended, or that its owner does not know, is released.
-async fn note_session(app: &App, upstream: &Upstream, target: &Target, inbound: &Inbound, answer: &Answer) {
+async fn note_session(app: &App, upstream: &Upstream, target: &Target, inbound: &Inbound, answer: &Answer<'_>) {
     let status = answer.head.status;
     if inbound.is_initialize() && status.is_success() {
         let id = answer.head.headers.get("mcp-session-id").and_then(|value| value.to_str().ok());

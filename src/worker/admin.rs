@@ -7,18 +7,32 @@ use async_trait::async_trait;
 use http::{Response, StatusCode, header};
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
+use prometheus::{IntGauge, IntGaugeVec, Opts};
 use serde_json::json;
 
 use crate::app::App;
+use crate::supervisor::control;
 
 pub struct Admin {
     app: Arc<App>,
+    supervisor: Arc<control::Worker>,
     generation: u64,
+    reloads: IntGaugeVec,
+    last_reload: IntGauge,
+    restarts: IntGauge,
 }
 
 impl Admin {
-    pub fn new(app: Arc<App>, generation: u64) -> Self {
-        Self { app, generation }
+    /// Fails only where two metrics have one name.
+    pub fn new(app: Arc<App>, supervisor: Arc<control::Worker>, generation: u64) -> Result<Self, prometheus::Error> {
+        let reloads = IntGaugeVec::new(Opts::new("outrigger_reloads_total", "Reloads asked of the supervisor, by result"), &["result"])?;
+        let last_reload = IntGauge::new("outrigger_last_reload_timestamp_seconds", "When the last reload ended; 0 = there was none")?;
+        let restarts = IntGauge::new("outrigger_worker_restarts_total", "Workers started because none was left")?;
+        let registry = app.counters.registry();
+        registry.register(Box::new(reloads.clone()))?;
+        registry.register(Box::new(last_reload.clone()))?;
+        registry.register(Box::new(restarts.clone()))?;
+        Ok(Self { app, supervisor, generation, reloads, last_reload, restarts })
     }
 
     /// Ready = accepting, and the registry answers.
@@ -46,6 +60,12 @@ impl Admin {
     }
 
     fn metrics(&self) -> (StatusCode, &'static str, String) {
+        let heard = self.supervisor.counters();
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.reloads.with_label_values(&["ok"]).set(gauge(heard.reloads_ok));
+        self.reloads.with_label_values(&["failed"]).set(gauge(heard.reloads_failed));
+        self.last_reload.set(gauge(heard.last_reload_unix.unwrap_or(0)));
+        self.restarts.set(gauge(heard.restarts));
         match self.app.counters.render() {
             Ok(text) => (StatusCode::OK, "text/plain; version=0.0.4", text),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),

@@ -29,7 +29,8 @@ use crate::logging;
 use crate::proxy::Proxy;
 use crate::registry::Registry;
 use crate::supervisor::control::{self, Report, Start};
-use crate::supervisor::sockets::{admin_name, handoff_name};
+use crate::supervisor::event::Fault;
+use crate::supervisor::sockets::handoff_name;
 use crate::upstream::Upstreams;
 use gate::Gate;
 use probe::Probe;
@@ -53,30 +54,42 @@ pub fn run() -> u8 {
             return FAILED;
         }
     };
-    match prepare(&start) {
+    match prepare(&start, &channel) {
         Ok((app, server)) => {
             serve(app, server, channel);
             0
         }
-        Err(reason) => {
+        Err(Failure { fault, reason }) => {
             // If the supervisor is gone too, nobody is left to read the reason.
-            let _ = channel.report(&Report::Failed { reason });
+            let _ = channel.report(&Report::Failed { fault, reason });
             FAILED
         }
     }
 }
 
+/// Why a generation cannot start, and whose fault it is.
+struct Failure {
+    fault: Fault,
+    reason: String,
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self { fault: Fault::System, reason }
+    }
+}
+
 /// Everything that can fail, before any socket is taken over.
-fn prepare(start: &Start) -> Result<(Arc<App>, Server), String> {
+fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<(Arc<App>, Server), Failure> {
     let env = |name: &str| std::env::var(name).ok();
-    let settings = config::load_text(&start.file, &start.config, &env).map_err(|problems| problems.to_string())?;
+    let settings = config::load_text(&start.file, &start.config, &env)
+        .map_err(|problems| Failure { fault: Fault::Config, reason: problems.to_string() })?;
     logging::init(&settings.log, &format!("worker {}", start.generation));
     drain::ignore_terminal_signals().map_err(|error| format!("signals: {error}"))?;
     let upstreams = Upstreams::open(&settings)?;
     let registry = Registry::open(&settings.sessions).map_err(|error| error.to_string())?;
     let counters = Counters::new(start.generation).map_err(|error| error.to_string())?;
-    counters.import(start).map_err(|error| error.to_string())?;
-    let conf = server_conf(&settings, &start.upgrade_sock);
+    let conf = server_conf(&settings, &start.upgrade_sock.to_string_lossy());
     let mut server = Server::new_with_opt_and_conf(Some(Opt { upgrade: true, ..Opt::default() }), conf);
     let app = Arc::new(App::new(settings, upstreams, registry, counters));
     let probe = Arc::new(Probe::default());
@@ -85,8 +98,9 @@ fn prepare(start: &Start) -> Result<(Arc<App>, Server), String> {
         server.add_service(service);
     }
     if let Some(address) = app.settings.admin {
-        let mut service = Service::new("admin".to_string(), admin::Admin::new(app.clone(), start.generation));
-        service.add_tcp(&admin_name(address));
+        let admin = admin::Admin::new(app.clone(), channel.clone(), start.generation).map_err(|error| error.to_string())?;
+        let mut service = Service::new("admin".to_string(), admin);
+        service.add_tcp(&handoff_name(address, 0));
         server.add_service(service);
     }
     PROBE.set(probe).map_err(|_| "a worker starts once".to_string())?;
@@ -105,7 +119,7 @@ fn serve(app: Arc<App>, mut server: Server, channel: Arc<control::Worker>) {
         let probed = PROBE.get().map_or(Ok(()), |probe| probe.run(&app.settings.listeners, deadline));
         let report = match probed {
             Ok(()) => Report::Ready,
-            Err(reason) => Report::Failed { reason },
+            Err(reason) => Report::Failed { fault: Fault::System, reason },
         };
         if let Err(error) = channel.report(&report) {
             log::error!("the supervisor cannot be told {report:?}: {error}");
