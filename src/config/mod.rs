@@ -1,2 +1,59 @@
-//! (skeleton)
+//! The configuration: one YAML file in, settings that cannot be wrong out, or every problem at once with line and path.
+//!
+//! ```text
+//! text ─ node ─▶ tree ─ read ─▶ file (the shape) ─ check ─▶ settings
+//!         │ env            │                          │ asks machine
+//!         └────────────────┴────── problems ◀─────────┘
+//! ```
+//!
+//! Surprise: a mistake stops nothing. A bad value is reported where it is found and left out of what follows.
+
+mod check;
+mod env;
+mod field;
+mod file;
+mod machine;
+mod node;
+mod problem;
+mod read;
+mod scalar;
 pub mod settings;
+mod unit;
+
+use std::fs;
+use std::path::Path;
+
+pub use env::Env;
+pub use problem::{Problem, Problems};
+use settings::Settings;
+
+/// Reads, parses and checks a file with this process's environment. Errors: every problem of the file.
+pub fn load(path: &Path) -> Result<Settings, Problems> {
+    let name = path.display().to_string();
+    let bytes = fs::read(path)
+        .map_err(|error| Problems::of_file(&name, format!("cannot be read: {}", machine::reason(&error))))?;
+    let text = String::from_utf8(bytes).map_err(|_| Problems::of_file(&name, "is not UTF-8".to_owned()))?;
+    load_text(&name, &text, &|variable| std::env::var(variable).ok())
+}
+
+/// The same for a text that was read before, so that several processes see one version of the file.
+/// `file_name` is only for the problems; certificates and folders are looked up on this machine.
+pub fn load_text(file_name: &str, text: &str, env: Env) -> Result<Settings, Problems> {
+    let (tree, mut problems) = node::parse(text, env);
+    let Some(tree) = tree else { return Err(Problems::new(file_name, problems)) };
+    let report = problem::Report::new(&tree);
+    let settings =
+        read::read(&tree, &report).good().and_then(|file| check::check(file, &machine::ThisMachine, &report));
+    problems.extend(report.into_list());
+    match settings {
+        Some(settings) if problems.is_empty() => Ok(settings),
+        _ => Err(Problems::new(file_name, problems)),
+    }
+}
+
+/// JSON Schema (draft 2020-12) of the file, made from its shape: keys, types, defaults and documentation.
+pub fn schema() -> serde_json::Value {
+    let settings =
+        schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<file::File>().to_value()
+}

@@ -1,0 +1,82 @@
+//! The command line: what `outrigger` can be asked to do, with the help texts that users read.
+//! Takes the arguments, gives a [`Command`]; what a command does and which exit code it leaves is `main`'s.
+//! Surprise: `worker` is hidden; only a supervisor starts one, with its sockets and its configuration handed over.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A sidecar reverse proxy for MCP
+#[derive(Debug, Parser)]
+#[command(name = "outrigger", version, disable_help_subcommand = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the proxy in the foreground
+    #[command(after_help = RUN)]
+    Run {
+        /// The YAML configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Serve as one generation (started by `run`)
+    #[command(hide = true)]
+    Worker,
+    /// Check a configuration file, with the certificates and folders that it names
+    #[command(after_help = CHECK)]
+    Check(Checked),
+    /// Print the JSON Schema of the configuration file
+    #[command(after_help = SCHEMA)]
+    Schema,
+    /// Print the version
+    Version,
+}
+
+/// The file to check, given in either way.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Checked {
+    /// The YAML configuration file
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The same, as `run` takes it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Checked {
+    pub fn file(self) -> Option<PathBuf> {
+        self.file.or(self.config)
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  outrigger check /etc/outrigger.yaml          is the file right? (exit 0 or 64)
+  outrigger run --config /etc/outrigger.yaml   serve; SIGHUP reloads, SIGTERM drains and ends
+  outrigger schema > outrigger.schema.json     for the editor
+
+Exit codes: 0 done, 1 failed, 64 the configuration or the command line is wrong.";
+
+const RUN: &str = "\
+Examples:
+  outrigger run --config /etc/outrigger.yaml
+  kill -HUP PID     reload configuration and certificates; no request fails
+  kill -TERM PID    drain, then end";
+
+const CHECK: &str = "\
+All problems are reported at once, one a line: FILE:LINE: PATH: what is wrong.
+
+Examples:
+  outrigger check conf/outrigger.yaml
+  GATEWAY=gateway:4444 outrigger check /etc/outrigger.yaml   for a file that says ${GATEWAY}";
+
+const SCHEMA: &str = "\
+Example:
+  outrigger schema > outrigger.schema.json
+  # then, as the first line of a YAML file, for editors with a YAML language server:
+  # yaml-language-server: $schema=outrigger.schema.json";

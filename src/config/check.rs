@@ -1,0 +1,272 @@
+//! From the file's shape to `Settings`, or to every reason why not. PURE: what the machine knows is asked through [`Machine`].
+//! Takes the shape as `read` left it and says problems to the same report; gives settings only if nobody said any.
+//! Surprise: a value that is bad already (`None` here) is walked past in silence, so that one mistake makes one line.
+
+mod address;
+mod listener;
+mod upstream;
+
+use std::path::Path as FilePath;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use log::LevelFilter;
+
+use super::field::Field;
+use super::file;
+use super::problem::{Path, Report};
+use super::settings::*;
+use super::unit::{Count, Time};
+use crate::routing::route::Routes;
+
+/// What the check must know of the machine that the file is for. Errors are sentences about the path asked for.
+pub trait Machine {
+    fn cores(&self) -> usize;
+    /// The public key of the first certificate in a PEM file, all of whose certificates can be parsed.
+    fn certificate(&self, file: &FilePath) -> Result<PublicKey, String>;
+    /// The public half of the private key in a PEM file.
+    fn private_key(&self, file: &FilePath) -> Result<PublicKey, String>;
+    /// Whether a PEM file holds CA certificates.
+    fn authorities(&self, file: &FilePath) -> Result<(), String>;
+    /// Whether a folder is there, or can be made, and can be written to.
+    fn folder(&self, path: &FilePath) -> Result<(), String>;
+}
+
+/// A public key as DER (SubjectPublicKeyInfo, RFC 5280 §4.1.2.7); equal means the same key.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PublicKey(pub Vec<u8>);
+
+/// Pingora hands at most this many sockets to a new process (pingora-core 0.9.1, transfer_fd/mod.rs).
+const MAX_SOCKETS: usize = 32;
+const MAX_DEFAULT_THREADS: usize = 8;
+/// What Pingora's HTTP/1 parser reads at most (pingora-core 0.9.1, protocols/http/v1/common.rs).
+const MAX_HEADER_BYTES: usize = 1_048_575;
+const MAX_HEADER_COUNT: usize = 256;
+
+/// Checks the whole file. `None` if anything was said to the report.
+pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option<Settings> {
+    let file::File {
+        profile,
+        threads,
+        listeners,
+        upstreams,
+        routes,
+        sessions,
+        limits,
+        timeouts,
+        drain,
+        shutdown,
+        reload,
+        admin,
+        log,
+    } = file;
+    let check = Check { machine, report };
+    let root = Path::default();
+
+    let upstreams = upstreams.required(&root.key("upstreams"), report);
+    let names =
+        upstreams.as_ref().map(|table| table.0.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+    let upstreams = upstreams.and_then(|table| check.upstreams(table, &root.key("upstreams")));
+    let listeners = listeners.required(&root.key("listeners"), report);
+    let (listeners, mut taken) = check.listeners(listeners, &root.key("listeners"), names.as_deref());
+    let admin = check.admin(admin, &root.key("admin"), &mut taken);
+    let threads = check.threads(threads, listeners.as_deref(), &root.key("threads"));
+    let routes = check.routes(routes, &root.key("routes"));
+    let sessions = check.sessions(sessions, &root.key("sessions"));
+    let limits = check.limits(limits, &root.key("limits"));
+    let timeouts = timeouts.good().and_then(timeouts_of);
+    let drain = drain.good().and_then(|file::Drain { timeout, max_generations }| {
+        Some(Drain { timeout: time(timeout)?, max_generations: count(max_generations)? })
+    });
+    let shutdown_timeout = shutdown.good().and_then(|file::Shutdown { timeout }| time(timeout));
+    let ready_timeout = reload.good().and_then(|file::Reload { ready_timeout }| time(ready_timeout));
+    let log = log.good().and_then(log_of);
+
+    if !report.is_empty() {
+        return None;
+    }
+    Some(Settings {
+        profile: profile.good().map(profile_of)?,
+        threads: threads?,
+        listeners: listeners?,
+        upstreams: upstreams?,
+        routes: Arc::new(routes?),
+        sessions: sessions?,
+        limits: limits?,
+        timeouts: timeouts?,
+        drain: drain?,
+        shutdown_timeout: shutdown_timeout?,
+        ready_timeout: ready_timeout?,
+        admin: admin?,
+        log: log?,
+    })
+}
+
+struct Check<'a> {
+    machine: &'a dyn Machine,
+    report: &'a Report<'a>,
+}
+
+impl Check<'_> {
+    /// Each thread listens on each address with a socket of its own. The default number of threads always fits.
+    fn threads(
+        &self,
+        threads: Field<Option<Count>>,
+        listeners: Option<&[Listener]>,
+        path: &Path,
+    ) -> Option<usize> {
+        let addresses = listeners?.iter().map(|listener| listener.addresses.len()).sum::<usize>().max(1);
+        if addresses > MAX_SOCKETS {
+            let sentence =
+                format!("{addresses} addresses are too many: at most {MAX_SOCKETS} can be handed over");
+            self.report.say(&Path::default().key("listeners"), sentence);
+            return None;
+        }
+        let fitting = MAX_SOCKETS / addresses;
+        match threads.good()? {
+            None => Some(self.machine.cores().clamp(1, MAX_DEFAULT_THREADS).min(fitting)),
+            Some(Count(threads)) if threads <= fitting => Some(threads),
+            Some(Count(threads)) => {
+                let sentence = format!(
+                    "{threads} threads x {addresses} listener addresses are too many sockets: \
+                     at most {MAX_SOCKETS} can be handed over, so at most {fitting} threads"
+                );
+                self.report.say(path, sentence);
+                None
+            }
+        }
+    }
+
+    fn routes(&self, routes: Field<file::Routes>, path: &Path) -> Option<Routes> {
+        let file::Routes { mcp, sse, message } = routes.good()?;
+        let good = |list: Field<Vec<Field<String>>>| -> (Vec<usize>, Vec<String>) {
+            let patterns = list.good().unwrap_or_default().into_iter().enumerate();
+            patterns.filter_map(|(index, pattern)| Some((index, pattern.good()?))).unzip()
+        };
+        let ((mcp_places, mcp), (sse_places, sse), (message_places, message)) =
+            (good(mcp), good(sse), good(message));
+        let errors = match Routes::compile(&mcp, &sse, &message) {
+            Ok(routes) => return Some(routes),
+            Err(errors) => errors,
+        };
+        for error in errors {
+            // Bad entries were left out, so the compiler counts differently from the file.
+            let places = match error.list {
+                "mcp" => &mcp_places,
+                "sse" => &sse_places,
+                _ => &message_places,
+            };
+            let index = places.get(error.index).copied().unwrap_or(error.index);
+            self.report.say(&path.key(error.list).index(index), error.reason);
+        }
+        None
+    }
+
+    fn sessions(&self, sessions: Field<file::Sessions>, path: &Path) -> Option<Sessions> {
+        let file::Sessions { registry, embedded, ttl } = sessions.good()?;
+        let embedded = embedded.good().and_then(|file::Embedded { path: folder, max_sessions }| {
+            let folder = folder.good().map(PathBuf::from);
+            if let Some(folder) = &folder {
+                self.ask(self.machine.folder(folder), &path.key("embedded").key("path"));
+            }
+            Some(Embedded { path: folder?, max_sessions: count(max_sessions)? })
+        });
+        let file::Registry::Embedded = registry.good()?;
+        Some(Sessions { ttl: time(ttl)?, embedded: embedded? })
+    }
+
+    fn limits(&self, limits: Field<file::Limits>, path: &Path) -> Option<Limits> {
+        let file::Limits { body, headers, header_count, connections } = limits.good()?;
+        let headers = headers.good().map(|size| size.0);
+        if headers.is_some_and(|bytes| bytes > MAX_HEADER_BYTES) {
+            self.report.say(&path.key("headers"), "must be at most 1023KiB; Pingora reads no more");
+        }
+        let header_count = count(header_count);
+        if header_count.is_some_and(|count| count > MAX_HEADER_COUNT) {
+            self.report.say(
+                &path.key("header_count"),
+                format!("must be at most {MAX_HEADER_COUNT}; Pingora reads no more"),
+            );
+        }
+        Some(Limits {
+            body: body.good()?.0,
+            headers: headers?,
+            header_count: header_count?,
+            connections: count(connections)?,
+        })
+    }
+
+    /// Reports what the machine has against the value at `path`.
+    fn ask<T>(&self, answer: Result<T, String>, path: &Path) -> Option<T> {
+        answer.map_err(|sentence| self.report.say(path, sentence)).ok()
+    }
+
+    /// Certificate and key of one identity. `None` where the key's own value is bad already.
+    fn key_pair(&self, cert: Option<(&FilePath, Path)>, key: Option<(&FilePath, Path)>) {
+        let public =
+            cert.and_then(|(file, path)| Some((file, self.ask(self.machine.certificate(file), &path)?)));
+        let private =
+            key.and_then(|(file, path)| Some((self.ask(self.machine.private_key(file), &path)?, path)));
+        if let (Some((cert, public)), Some((private, path))) = (public, private)
+            && public != private
+        {
+            self.report.say(&path, format!("is not the key of the certificate {}", cert.display()));
+        }
+    }
+}
+
+fn timeouts_of(timeouts: file::Timeouts) -> Option<Timeouts> {
+    let file::Timeouts {
+        connect,
+        first_byte,
+        response_idle,
+        idle,
+        request_head,
+        request_body,
+        write,
+        upstream_idle,
+    } = timeouts;
+    Some(Timeouts {
+        connect: time(connect)?,
+        first_byte: time(first_byte)?,
+        response_idle: time(response_idle)?,
+        idle: time(idle)?,
+        request_head: time(request_head)?,
+        request_body: time(request_body)?,
+        write: time(write)?,
+        upstream_idle: time(upstream_idle)?,
+    })
+}
+
+fn log_of(log: file::Log) -> Option<LogSettings> {
+    let file::Log { level, format } = log;
+    Some(LogSettings {
+        level: match level.good()? {
+            file::Level::Off => LevelFilter::Off,
+            file::Level::Error => LevelFilter::Error,
+            file::Level::Warn => LevelFilter::Warn,
+            file::Level::Info => LevelFilter::Info,
+            file::Level::Debug => LevelFilter::Debug,
+            file::Level::Trace => LevelFilter::Trace,
+        },
+        format: match format.good()? {
+            file::Format::Json => LogFormat::Json,
+            file::Format::Text => LogFormat::Text,
+        },
+    })
+}
+
+fn profile_of(profile: file::Profile) -> Profile {
+    match profile {
+        file::Profile::ContextForge => Profile::ContextForge,
+        file::Profile::Generic => Profile::Generic,
+    }
+}
+
+fn time(field: Field<Time>) -> Option<std::time::Duration> {
+    field.good().map(|time| time.0)
+}
+
+fn count(field: Field<Count>) -> Option<usize> {
+    field.good().map(|count| count.0)
+}

@@ -1,0 +1,173 @@
+//! The check of `listeners` and of the other address that we listen on, `admin`. PURE.
+//! Takes the listeners' shapes and the names of the upstreams, gives listeners whose upstream, addresses and keys are right.
+//! Surprise: names and addresses are compared over all listeners, also over those that are wrong in other ways.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::{Check, address};
+use crate::config::field::{Field, OneOrMany};
+use crate::config::file;
+use crate::config::problem::Path;
+use crate::config::settings::{Listener, ListenerTls, UpstreamId};
+
+/// What must be unique, with the place where it was seen first.
+#[derive(Default)]
+pub struct Taken {
+    addresses: Vec<(SocketAddr, Path)>,
+    /// Names that the user gave; a default name is as unique as its address.
+    names: Vec<(String, Path)>,
+}
+
+impl Check<'_> {
+    /// All listeners, and the addresses they take. `upstreams`: names by position, `None` if they cannot be known.
+    pub fn listeners(
+        &self,
+        listeners: Option<Vec<Field<file::Listener>>>,
+        path: &Path,
+        upstreams: Option<&[String]>,
+    ) -> (Option<Vec<Listener>>, Taken) {
+        let mut taken = Taken::default();
+        let Some(listeners) = listeners else { return (None, taken) };
+        if listeners.is_empty() {
+            self.report.say(path, "needs at least one listener");
+        }
+        // Every listener is looked at before one that is wrong makes the whole list wrong.
+        let checked: Vec<Option<Listener>> = listeners
+            .into_iter()
+            .enumerate()
+            .map(|(index, listener)| {
+                self.listener(listener.good()?, &path.index(index), upstreams, &mut taken)
+            })
+            .collect();
+        (checked.into_iter().collect(), taken)
+    }
+
+    /// `Some(None)`: there is to be no admin listener.
+    pub fn admin(
+        &self,
+        admin: Field<Option<file::Admin>>,
+        path: &Path,
+        taken: &mut Taken,
+    ) -> Option<Option<SocketAddr>> {
+        match admin.good()? {
+            None => Some(None),
+            Some(file::Admin { address }) => {
+                self.address(&address.good()?, &path.key("address"), taken).map(Some)
+            }
+        }
+    }
+
+    fn listener(
+        &self,
+        listener: file::Listener,
+        path: &Path,
+        upstreams: Option<&[String]>,
+        taken: &mut Taken,
+    ) -> Option<Listener> {
+        let file::Listener { name, address, tls, upstream, scope, trusted_proxies } = listener;
+        let name = name.good();
+        if let Some(Some(name)) = &name {
+            self.listener_name(name, &path.key("name"), taken);
+        }
+        let addresses = self.addresses(address, &path.key("address"), taken);
+        let tls = tls.good().and_then(|tls| match tls {
+            None => Some(None),
+            Some(tls) => self.listener_tls(tls, &path.key("tls")).map(Some),
+        });
+        let upstream =
+            upstream.good().and_then(|name| self.upstream_of(name, &path.key("upstream"), upstreams?));
+        let trusted_proxies = self.networks(trusted_proxies, &path.key("trusted_proxies"));
+        let addresses = addresses?;
+        Some(Listener {
+            name: name?.or_else(|| addresses.first().map(SocketAddr::to_string))?,
+            addresses,
+            tls: tls?,
+            upstream: upstream?,
+            scope: scope.good()?,
+            trusted_proxies: trusted_proxies?,
+        })
+    }
+
+    fn listener_name(&self, name: &str, path: &Path, taken: &mut Taken) {
+        if let Some((_, first)) = taken.names.iter().find(|(other, _)| other == name) {
+            self.report.say(path, format!("is the same as {first}"));
+        } else {
+            self.name(name, path);
+            taken.names.push((name.to_owned(), path.clone()));
+        }
+    }
+
+    fn addresses(
+        &self,
+        addresses: Field<OneOrMany<String>>,
+        path: &Path,
+        taken: &mut Taken,
+    ) -> Option<Vec<SocketAddr>> {
+        match addresses.required(path, self.report)? {
+            OneOrMany::Scalar(text) => Some(vec![self.address(&text, path, taken)?]),
+            OneOrMany::List(list) => {
+                if list.is_empty() {
+                    self.report.say(path, "needs at least one address");
+                }
+                let places = list.into_iter().enumerate();
+                let checked: Vec<Option<SocketAddr>> = places
+                    .map(|(index, text)| self.address(&text.good()?, &path.index(index), taken))
+                    .collect();
+                checked.into_iter().collect()
+            }
+        }
+    }
+
+    fn address(&self, text: &str, path: &Path, taken: &mut Taken) -> Option<SocketAddr> {
+        let address = self.ask(address::listen(text), path)?;
+        if let Some((_, first)) = taken.addresses.iter().find(|(other, _)| *other == address) {
+            self.report.say(path, format!("is the same as {first}"));
+        } else {
+            taken.addresses.push((address, path.clone()));
+        }
+        Some(address)
+    }
+
+    fn listener_tls(&self, tls: file::ListenerTls, path: &Path) -> Option<ListenerTls> {
+        let file::ListenerTls { cert, key } = tls;
+        let (cert_path, key_path) = (path.key("cert"), path.key("key"));
+        let cert = cert.required(&cert_path, self.report).map(PathBuf::from);
+        let key = key.required(&key_path, self.report).map(PathBuf::from);
+        self.key_pair(
+            cert.as_deref().map(|file| (file, cert_path)),
+            key.as_deref().map(|file| (file, key_path)),
+        );
+        Some(ListenerTls { cert: cert?, key: key? })
+    }
+
+    fn upstream_of(&self, name: Option<String>, path: &Path, upstreams: &[String]) -> Option<UpstreamId> {
+        let known = upstreams.join(", ");
+        let position = match (&name, upstreams) {
+            (_, []) => None,
+            (None, [_]) => Some(0),
+            (None, _) => {
+                self.report.say(path, format!("is required, because there are several upstreams: {known}"));
+                None
+            }
+            (Some(name), _) => {
+                let position = upstreams.iter().position(|other| other == name);
+                if position.is_none() {
+                    self.report.say(path, format!("unknown upstream {name:?}; known: {known}"));
+                }
+                position
+            }
+        };
+        position.map(UpstreamId)
+    }
+
+    fn networks(&self, networks: Field<Vec<Field<String>>>, path: &Path) -> Option<Vec<ipnet::IpNet>> {
+        let checked: Vec<Option<ipnet::IpNet>> = networks
+            .good()?
+            .into_iter()
+            .enumerate()
+            .map(|(index, text)| self.ask(address::network(&text.good()?), &path.index(index)))
+            .collect();
+        checked.into_iter().collect()
+    }
+}

@@ -1,0 +1,375 @@
+//! The shape of the YAML file: every key with its type, its default and its documentation. PURE.
+//! serde reads it (through `read`), schemars makes the JSON Schema of it, `check` turns it into `Settings`.
+//! Surprise: the comments below are what users read, in `outrigger schema` and, word for word, in conf/full.yaml.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::field::{Field, OneOrMany, ShortOrLong, Table};
+use super::unit::{Count, Size, Time};
+
+/// Configuration of Outrigger. Any value may hold ${VAR} or ${VAR:-default}.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// What stands behind: contextforge (its headers and paths are guarded) or generic
+    #[serde(default)]
+    pub profile: Field<Profile>,
+    /// Worker threads; default: one per core, at most 8
+    #[serde(default)]
+    #[schemars(example = 2)]
+    pub threads: Field<Option<Count>>,
+    /// Where clients come in
+    #[schemars(length(min = 1))]
+    pub listeners: Field<Vec<Field<Listener>>>,
+    /// The MCP services that we front, by name
+    pub upstreams: Field<Table<Upstream>>,
+    /// The MCP routes; everything else passes through
+    #[serde(default)]
+    pub routes: Field<Routes>,
+    /// Who owns a session
+    #[serde(default)]
+    pub sessions: Field<Sessions>,
+    /// Bounds on what a client may send
+    #[serde(default)]
+    pub limits: Field<Limits>,
+    /// How long each step may take
+    #[serde(default)]
+    pub timeouts: Field<Timeouts>,
+    /// What happens to a generation that has handed its listeners over
+    #[serde(default)]
+    pub drain: Field<Drain>,
+    /// What happens on SIGTERM
+    #[serde(default)]
+    pub shutdown: Field<Shutdown>,
+    /// What happens on SIGHUP
+    #[serde(default)]
+    pub reload: Field<Reload>,
+    /// Health and metrics endpoints; null = none
+    #[serde(default = "admin")]
+    pub admin: Field<Option<Admin>>,
+    /// What is logged to standard output
+    #[serde(default)]
+    pub log: Field<Log>,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Profile {
+    #[default]
+    ContextForge,
+    Generic,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Name in logs and metrics; default: the first address
+    #[serde(default)]
+    #[schemars(example = &"public")]
+    pub name: Field<Option<String>>,
+    /// One address (IP:PORT) or a list of them
+    #[schemars(example = &"127.0.0.1:8443")]
+    pub address: Field<OneOrMany<String>>,
+    /// Serve TLS (HTTP/1.1 and h2); null = plaintext
+    #[serde(default)]
+    pub tls: Field<Option<ListenerTls>>,
+    /// Name of the upstream behind; may be left out if there is only one
+    #[serde(default)]
+    #[schemars(example = &"gateway")]
+    pub upstream: Field<Option<String>>,
+    /// Whether the server id of the path is spliced into params.server_id
+    #[serde(default = "yes")]
+    pub scope: Field<bool>,
+    /// Networks whose X-Forwarded-* headers are believed
+    #[serde(default)]
+    pub trusted_proxies: Field<Vec<Field<String>>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerTls {
+    /// PEM file: certificate, then its intermediates
+    #[schemars(example = &"/certs/tls.crt")]
+    pub cert: Field<String>,
+    /// PEM file: private key of the certificate, not encrypted
+    #[schemars(example = &"/certs/tls.key")]
+    pub key: Field<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Addresses to connect to: "HOST:PORT", or name and address
+    #[schemars(length(min = 1))]
+    pub peers: Field<Vec<Field<ShortOrLong<Peer>>>>,
+    /// Connect with TLS; null = plaintext
+    #[serde(default)]
+    pub tls: Field<Option<UpstreamTls>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Name under which sessions are claimed; default: the address
+    #[serde(default)]
+    #[schemars(example = &"w1")]
+    pub name: Field<Option<String>>,
+    /// HOST:PORT
+    #[schemars(example = &"gateway.example:4444")]
+    pub address: Field<String>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamTls {
+    /// PEM file: the CAs that we accept; null = the system's
+    #[schemars(example = &"/certs/ca.crt")]
+    pub ca: Field<Option<String>>,
+    /// PEM file: client certificate, then its intermediates; null = none
+    #[schemars(example = &"/certs/client.crt")]
+    pub cert: Field<Option<String>>,
+    /// PEM file: private key of the client certificate, not encrypted
+    #[schemars(example = &"/certs/client.key")]
+    pub key: Field<Option<String>>,
+    /// DNS name to send (SNI) and to find in the certificate; default: the host of the peers, if they share one
+    #[schemars(example = &"gateway.example")]
+    pub server_name: Field<Option<String>>,
+    /// What of the certificate is verified: full (chain and name) or ca_only (chain)
+    pub verify: Field<Verify>,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Verify {
+    #[default]
+    Full,
+    CaOnly,
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Routes {
+    /// Streamable HTTP
+    pub mcp: Field<Vec<Field<String>>>,
+    /// HTTP+SSE: the event stream
+    pub sse: Field<Vec<Field<String>>>,
+    /// HTTP+SSE: the messages
+    pub message: Field<Vec<Field<String>>>,
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        let list = |patterns: &[&str]| {
+            Field::Good(patterns.iter().map(|&pattern| Field::Good(pattern.to_owned())).collect())
+        };
+        Self {
+            mcp: list(&["/servers/{server_id}/mcp", "/mcp"]),
+            sse: list(&["/servers/{server_id}/sse", "/sse"]),
+            message: list(&["/servers/{server_id}/message", "/message", "/messages/"]),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sessions {
+    /// Where owners are kept: embedded (one file on this machine)
+    pub registry: Field<Registry>,
+    /// The embedded registry
+    pub embedded: Field<Embedded>,
+    /// How long a session is remembered after its last use
+    pub ttl: Field<Time>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            registry: Field::default(),
+            embedded: Field::default(),
+            ttl: Field::Good(Time::from_secs(3600)),
+        }
+    }
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Registry {
+    #[default]
+    Embedded,
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Embedded {
+    /// Folder of the registry file; made if it is not there
+    pub path: Field<String>,
+    /// Sessions kept; beyond, the one that expires first goes first
+    pub max_sessions: Field<Count>,
+}
+
+impl Default for Embedded {
+    fn default() -> Self {
+        Self {
+            path: Field::Good("/var/lib/outrigger".to_owned()),
+            max_sessions: Field::Good(Count(1_000_000)),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Request body on an MCP route, after content decoding
+    pub body: Field<Size>,
+    /// Request head; at most 1023KiB
+    pub headers: Field<Size>,
+    /// Header fields of a request; at most 256
+    pub header_count: Field<Count>,
+    /// Client connections of one generation
+    pub connections: Field<Count>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: Field::Good(Size::from_kib(4096)),
+            headers: Field::Good(Size::from_kib(64)),
+            header_count: Field::Good(Count(100)),
+            connections: Field::Good(Count(20_000)),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// TCP connect and TLS handshake to a peer, each
+    pub connect: Field<Time>,
+    /// From the request's last byte sent to the first byte of the answer
+    pub first_byte: Field<Time>,
+    /// Longest silence inside an answer that is no event stream
+    pub response_idle: Field<Time>,
+    /// Client connection without a request
+    pub idle: Field<Time>,
+    /// Whole request head, from its first byte
+    pub request_head: Field<Time>,
+    /// Whole request body
+    pub request_body: Field<Time>,
+    /// One write to a client or to a peer
+    pub write: Field<Time>,
+    /// Kept-alive connection to a peer; keep it below the peer's own (uvicorn and Node: 5s)
+    pub upstream_idle: Field<Time>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = |seconds| Field::Good(Time::from_secs(seconds));
+        Self {
+            connect: seconds(1),
+            first_byte: seconds(60),
+            response_idle: seconds(60),
+            idle: seconds(60),
+            request_head: seconds(10),
+            request_body: seconds(60),
+            write: seconds(30),
+            upstream_idle: seconds(4),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Drain {
+    /// How long its event streams may live on
+    pub timeout: Field<Time>,
+    /// Generations that may drain at a time; beyond, the oldest goes first
+    pub max_generations: Field<Count>,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { timeout: Field::Good(Time::from_secs(3600)), max_generations: Field::Good(Count(4)) }
+    }
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// How long all generations together may take to finish
+    pub timeout: Field<Time>,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { timeout: Field::Good(Time::from_secs(30)) }
+    }
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reload {
+    /// How long a new generation may take to be ready; then the old one stays
+    pub ready_timeout: Field<Time>,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self { ready_timeout: Field::Good(Time::from_secs(20)) }
+    }
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// IP:PORT; keep it on loopback, it knows no authentication
+    pub address: Field<String>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { address: Field::Good("127.0.0.1:9901".to_owned()) }
+    }
+}
+
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// off, error, warn, info, debug or trace
+    pub level: Field<Level>,
+    /// json or text
+    pub format: Field<Format>,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Level {
+    Off,
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Format {
+    #[default]
+    Json,
+    Text,
+}
+
+fn yes() -> Field<bool> {
+    Field::Good(true)
+}
+
+fn admin() -> Field<Option<Admin>> {
+    Field::Good(Some(Admin::default()))
+}

@@ -1,0 +1,289 @@
+//! Reads a tree of nodes into the shape of `file`: a serde deserializer that goes on after a mistake. PURE.
+//! Unknown keys are reported and skipped, a wrong value makes its own [`Field`] bad and nothing around it.
+//! Surprise: an error is reported where it arises, next to its node; what climbs up the serde calls is only "reported".
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, VariantAccess, Visitor};
+
+use super::field::Field;
+use super::node::{Kind, Node};
+use super::problem::{Path, Report};
+use super::scalar::Scalar;
+
+/// Reads `root` into a shape. Everything that is wrong with it goes to `report`.
+pub fn read<'tree, T: Deserialize<'tree>>(root: &'tree Node, report: &Report<'tree>) -> Field<T> {
+    let reader = Reader { node: root, path: Path::default(), report };
+    T::deserialize(reader).map_or(Field::Bad, Field::Good)
+}
+
+/// One node with its place, as serde wants to see it.
+struct Reader<'tree, 'report> {
+    node: &'tree Node,
+    path: Path,
+    report: &'report Report<'tree>,
+}
+
+/// Why a value could not be made.
+#[derive(Debug)]
+enum Refusal {
+    Sentence(String),
+    Reported,
+}
+
+impl<'tree> Reader<'tree, '_> {
+    /// Reports a refusal that has not been reported further down.
+    fn placed<T>(&self, result: Result<T, Refusal>) -> Result<T, Refusal> {
+        result.map_err(|refusal| {
+            if let Refusal::Sentence(sentence) = refusal {
+                self.report.say(&self.path, sentence);
+            }
+            Refusal::Reported
+        })
+    }
+
+    fn expected<T>(&self, expected: &dyn fmt::Display) -> Result<T, Refusal> {
+        let found = match &self.node.kind {
+            Kind::Reported => return Err(Refusal::Reported),
+            Kind::List(_) => "a list".to_owned(),
+            Kind::Mapping(_) => "a mapping".to_owned(),
+            Kind::Scalar(scalar) if scalar.is_null() => "nothing".to_owned(),
+            Kind::Scalar(scalar) if scalar.as_text().is_none() => scalar.text.clone(),
+            Kind::Scalar(scalar) => format!("{:?}", scalar.text),
+        };
+        self.placed(Err(Refusal::Sentence(format!("expected {expected}, found {found}"))))
+    }
+
+    fn scalar(&self) -> Option<&'tree Scalar> {
+        match &self.node.kind {
+            Kind::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
+
+    fn unknown_key(&self, key: &str, known: &[&str]) {
+        let closest = known.iter().map(|name| (distance(key, name), name)).min();
+        let sentence = match closest {
+            Some((edits, name)) if edits <= 1 + key.len() / 4 => {
+                format!("unknown key; did you mean `{name}`?")
+            }
+            _ => format!("unknown key; known here: {}", known.join(", ")),
+        };
+        self.report.say(&self.path.key(key), sentence);
+    }
+}
+
+impl<'tree, 'report> Deserializer<'tree> for Reader<'tree, 'report> {
+    type Error = Refusal;
+
+    fn deserialize_any<V: Visitor<'tree>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        match &self.node.kind {
+            Kind::List(_) => self.deserialize_seq(visitor),
+            Kind::Mapping(_) => self.deserialize_map(visitor),
+            _ => self.deserialize_str(visitor),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'tree>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        match self.scalar().and_then(Scalar::as_bare) {
+            Some("true") => visitor.visit_bool(true),
+            Some("false") => visitor.visit_bool(false),
+            _ => self.expected(&"true or false"),
+        }
+    }
+
+    fn deserialize_u64<V: Visitor<'tree>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        let number = self
+            .scalar()
+            .and_then(Scalar::as_bare)
+            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        match number.and_then(|text| text.parse().ok()) {
+            Some(number) => visitor.visit_u64(number),
+            None => self.expected(&"a whole number"),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'tree>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        match self.scalar().and_then(Scalar::as_text) {
+            Some(text) => {
+                let value = visitor.visit_str(text);
+                self.placed(value)
+            }
+            None => self.expected(&(&visitor as &dyn de::Expected)),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'tree>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'tree>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        match &self.node.kind {
+            Kind::Scalar(scalar) if scalar.is_null() => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'tree>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'tree>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        let Kind::List(items) = &self.node.kind else { return self.expected(&"a list") };
+        let readers = items.iter().enumerate().map(|(index, node)| Reader {
+            node,
+            path: self.path.index(index),
+            report: self.report,
+        });
+        visitor.visit_seq(de::value::SeqDeserializer::new(readers))
+    }
+
+    fn deserialize_map<V: Visitor<'tree>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        let Kind::Mapping(entries) = &self.node.kind else { return self.expected(&"a mapping") };
+        let readers = entries.iter().map(|(key, node)| {
+            (key.as_str(), Reader { node, path: self.path.key(key), report: self.report })
+        });
+        visitor.visit_map(de::value::MapDeserializer::new(readers))
+    }
+
+    fn deserialize_struct<V: Visitor<'tree>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        let Kind::Mapping(entries) = &self.node.kind else { return self.expected(&"a mapping") };
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            entries.iter().partition(|(key, _)| fields.contains(&key.as_str()));
+        for (key, _) in unknown {
+            self.unknown_key(key, fields);
+        }
+        let readers = known.into_iter().map(|(key, node)| {
+            (key.as_str(), Reader { node, path: self.path.key(key), report: self.report })
+        });
+        visitor.visit_map(de::value::MapDeserializer::new(readers))
+    }
+
+    /// Two kinds of enum: with variants named after kinds of node, chosen by the node; all others, chosen by the text.
+    fn deserialize_enum<V: Visitor<'tree>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        if let ["scalar", other] = variants {
+            let kind = match &self.node.kind {
+                Kind::Scalar(scalar) if !scalar.is_null() => "scalar",
+                Kind::List(_) => "list",
+                Kind::Mapping(_) => "mapping",
+                _ => "nothing",
+            };
+            return match variants.iter().find(|variant| **variant == kind) {
+                Some(variant) => visitor.visit_enum(ByKind { variant, value: self }),
+                None => self.expected(&format_args!("a string or a {other}")),
+            };
+        }
+        match self.scalar().and_then(Scalar::as_text) {
+            Some(text) => {
+                let value = visitor.visit_enum(de::value::StrDeserializer::new(text));
+                self.placed(value)
+            }
+            None => self.expected(&one_of(variants)),
+        }
+    }
+
+    serde::forward_to_deserialize_any! {
+        <V: Visitor<'tree>>
+        i8 i16 i32 i64 u8 u16 u32 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct
+        identifier ignored_any
+    }
+}
+
+impl<'tree, 'report> IntoDeserializer<'tree, Refusal> for Reader<'tree, 'report> {
+    type Deserializer = Self;
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+/// The value of an enum whose variant follows from the kind of its node.
+struct ByKind<'tree, 'report> {
+    variant: &'static str,
+    value: Reader<'tree, 'report>,
+}
+
+impl<'tree, 'report> EnumAccess<'tree> for ByKind<'tree, 'report> {
+    type Error = Refusal;
+    type Variant = Reader<'tree, 'report>;
+    fn variant_seed<V: DeserializeSeed<'tree>>(self, seed: V) -> Result<(V::Value, Self::Variant), Refusal> {
+        let variant: de::value::StrDeserializer<Refusal> = self.variant.into_deserializer();
+        Ok((seed.deserialize(variant)?, self.value))
+    }
+}
+
+impl<'tree> VariantAccess<'tree> for Reader<'tree, '_> {
+    type Error = Refusal;
+    fn unit_variant(self) -> Result<(), Refusal> {
+        self.expected(&"no value")
+    }
+    fn newtype_variant_seed<T: DeserializeSeed<'tree>>(self, seed: T) -> Result<T::Value, Refusal> {
+        seed.deserialize(self)
+    }
+    fn tuple_variant<V: Visitor<'tree>>(self, _: usize, visitor: V) -> Result<V::Value, Refusal> {
+        self.deserialize_seq(visitor)
+    }
+    fn struct_variant<V: Visitor<'tree>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        self.deserialize_struct("", fields, visitor)
+    }
+}
+
+impl de::Error for Refusal {
+    fn custom<T: fmt::Display>(sentence: T) -> Self {
+        Self::Sentence(sentence.to_string())
+    }
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Self::Sentence(format!("expected {}, found {variant:?}", one_of(expected)))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sentence(sentence) => out.write_str(sentence),
+            Self::Reported => out.write_str("reported"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+fn one_of(names: &[&str]) -> String {
+    match names {
+        [] => "nothing".to_owned(),
+        [only] => only.to_string(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+/// Edits (insert, delete, replace one character) from one word to the other: Levenshtein.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in other.bytes().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[other.len()]
+}
