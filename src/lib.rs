@@ -1,4 +1,30 @@
 //! Outrigger: a sidecar reverse proxy for MCP, built on Pingora.
+//!
+//! One binary plays two roles. The **supervisor** owns the listening sockets and starts a **worker** for every
+//! generation of configuration and certificates; a worker serves until its successor says `ready`, then drains.
+//!
+//! # The life of a request
+//!
+//! | # | room | what is decided | where |
+//! |---|---|---|---|
+//! | 1 | listener | which listener, who the hop is | [`worker`] (gate), [`mcp::forwarded`] |
+//! | 2 | classify | route and server id on the decoded path | [`routing::route`], [`proxy`] |
+//! | 3 | identify | era, session, who is calling | [`mcp::jsonrpc`], [`routing::session`], [`exchange`] |
+//! | 4 | locate | the session's owner | [`registry`], [`routing::owner`] |
+//! | 5 | rewrite request | `params.server_id` spliced in; fields stripped and set | [`mcp::splice`], [`mcp::fields`] |
+//! | 6 | connect | the peer; another only where nothing was sent | [`upstream`], [`routing::balance`] |
+//! | 7 | send and receive | one write; first byte in time; the client's going away ends it | [`exchange`] |
+//! | 8 | normalise | a new session is claimed; our own failures become JSON-RPC errors | [`exchange`], [`error`] |
+//! | 9 | relay | the answer outward, nothing held back | [`exchange`], [`mcp::sse`] |
+//! | 10 | account | one access line, the counters | [`account`] |
+//!
+//! MCP messages go through the [`exchange`], one linear function; everything else passes through Pingora's own proxy ([`proxy`]).
+//!
+//! # Import law
+//!
+//! Kept by `tests/import_law.rs`. The pure rooms ([`mcp`], [`routing`]) name no runtime, socket, file, clock or log; `mcp` knows no
+//! configuration; [`exchange`] and [`proxy`] know neither worker nor supervisor; [`supervisor`] knows of Pingora only the table of sockets.
+
 pub mod account;
 pub mod app;
 pub mod config;
