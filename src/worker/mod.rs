@@ -29,7 +29,7 @@ use crate::logging;
 use crate::proxy::Proxy;
 use crate::registry::Registry;
 use crate::supervisor::control::{self, Report, Start};
-use crate::supervisor::event::Fault;
+use crate::supervisor::Fault;
 use crate::supervisor::sockets::handoff_name;
 use crate::upstream::Upstreams;
 use gate::Gate;

@@ -1,0 +1,193 @@
+//! What supervisor and worker say to each other: JSON lines over a Unix socket pair that the worker has as its stdin.
+//! The supervisor's first line is [`Order::Start`]; the worker answers with [`Report`]s; both sides use this file.
+//! Surprise: the end of the channel is a message too. The kernel closes it when the supervisor dies, however it dies, and
+//! the worker then drains.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::event::{Fault, Number};
+
+/// Supervisor to worker.
+#[derive(Serialize, Deserialize)]
+pub enum Order {
+    Start(Start),
+    /// The numbers changed; sent to the generation that serves.
+    Counters(Counters),
+}
+
+/// What a worker needs to become a generation. No `Debug`: the configuration may hold secrets.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Start {
+    pub generation: Number,
+    /// Name of the configuration file, for messages; the text below counts, the file may have changed since.
+    pub file: String,
+    /// The YAML as it was checked by the supervisor.
+    pub config: String,
+    /// Where this generation's Pingora waits for its sockets.
+    pub upgrade_sock: PathBuf,
+    pub counters: Counters,
+}
+
+/// What a worker exports on behalf of the supervisor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub reloads_ok: u64,
+    pub reloads_failed: u64,
+    /// Seconds since 1970; `None` before the first reload.
+    pub last_reload_unix: Option<u64>,
+    /// Starts because no generation was left, each try counted.
+    pub restarts: u64,
+}
+
+/// Worker to supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// All listeners were probed and answer.
+    Ready,
+    /// This worker will not become ready.
+    Failed { fault: Fault, reason: String },
+    /// How much there is left to do; of use while draining.
+    Live { connections: usize, streams: usize },
+}
+
+/// The worker's end of the channel. All methods may be called from any thread.
+pub struct Worker {
+    reader: Mutex<BufReader<UnixStream>>,
+    writer: Mutex<UnixStream>,
+    counters: Mutex<Counters>,
+}
+
+impl Worker {
+    /// # Errors
+    /// If stdin is no socket: this process was not started by a supervisor.
+    pub fn from_stdin() -> io::Result<Self> {
+        let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        stream.peer_addr().map_err(|_| {
+            io::Error::other(
+                "stdin is not a supervisor's control channel: a worker is started by `outrigger run`",
+            )
+        })?;
+        Self::new(stream)
+    }
+
+    fn new(stream: UnixStream) -> io::Result<Self> {
+        let writer = Mutex::new(stream.try_clone()?);
+        let reader = Mutex::new(BufReader::new(stream));
+        Ok(Self { reader, writer, counters: Mutex::default() })
+    }
+
+    /// Waits for the first order.
+    ///
+    /// # Errors
+    /// If the supervisor is gone, or the line is not a [`Start`].
+    pub fn start(&self) -> io::Result<Start> {
+        match receive(&mut *held(&self.reader))? {
+            Some(Order::Start(start)) => {
+                *held(&self.counters) = start.counters;
+                Ok(start)
+            }
+            Some(Order::Counters(_)) => Err(io::Error::other("the first order is not to start")),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// # Errors
+    /// If the supervisor is gone.
+    pub fn report(&self, report: &Report) -> io::Result<()> {
+        send(&mut *held(&self.writer), report)
+    }
+
+    /// The supervisor's numbers as last heard. They are heard by the thread that is inside [`Self::wait_closed`].
+    pub fn counters(&self) -> Counters {
+        *held(&self.counters)
+    }
+
+    /// Returns when the supervisor is gone.
+    pub fn wait_closed(&self) {
+        let mut reader = held(&self.reader);
+        while let Ok(Some(order)) = receive(&mut *reader) {
+            if let Order::Counters(counters) = order {
+                *held(&self.counters) = counters;
+            }
+        }
+    }
+}
+
+/// One message as a line; whole or not at all as far as the other side can see.
+pub fn send<T: Serialize>(channel: &mut impl Write, message: &T) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    channel.write_all(&line)
+}
+
+/// The next message; `None` at the end of the channel.
+///
+/// # Errors
+/// If the channel breaks (a reset is its end, too, where the other side died with words unread), or a line is not a `T`.
+pub fn receive<T: DeserializeOwned>(channel: &mut impl BufRead) -> io::Result<Option<T>> {
+    let mut line = String::new();
+    match channel.read_line(&mut line)? {
+        0 => Ok(None),
+        _ => Ok(Some(serde_json::from_str(&line)?)),
+    }
+}
+
+/// A lock whose holder panicked still guards a whole value here: nothing is ever left half written.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn start() -> Start {
+        Start {
+            generation: 7,
+            file: "outrigger.yaml".into(),
+            config: "listeners:\n  - address: \"[::1]:8080\"\n".into(),
+            upgrade_sock: "/run/outrigger-1/7.sock".into(),
+            counters: Counters { restarts: 3, ..Counters::default() },
+        }
+    }
+
+    #[test]
+    fn both_directions_and_the_end() {
+        let (mut supervisor, worker) = UnixStream::pair().unwrap();
+        let worker = Worker::new(worker).unwrap();
+        send(&mut supervisor, &Order::Start(start())).unwrap();
+        let received = worker.start().unwrap();
+        assert_eq!((received.generation, received.config), (7, start().config));
+        assert_eq!(worker.counters().restarts, 3);
+
+        let mut reports = BufReader::new(supervisor.try_clone().unwrap());
+        let failed = Report::Failed { fault: Fault::Config, reason: "two\nlines".into() };
+        worker.report(&failed).unwrap();
+        worker.report(&Report::Ready).unwrap();
+        assert_eq!(receive(&mut reports).unwrap(), Some(failed));
+        assert_eq!(receive(&mut reports).unwrap(), Some(Report::Ready));
+
+        let counters =
+            Counters { reloads_failed: 1, last_reload_unix: Some(1_790_000_000), ..Counters::default() };
+        send(&mut supervisor, &Order::Counters(counters)).unwrap();
+        drop((supervisor, reports));
+        worker.wait_closed();
+        assert_eq!(worker.counters(), counters);
+    }
+
+    #[test]
+    fn a_supervisor_that_died_before_its_first_word() {
+        let (supervisor, worker) = UnixStream::pair().unwrap();
+        drop(supervisor);
+        let error = Worker::new(worker).unwrap().start().map(|start| start.generation).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

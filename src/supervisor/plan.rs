@@ -1,0 +1,113 @@
+//! A configuration that generations can be started from: read, checked, its lock taken, its sockets bound.
+//! Takes the file and, on a reload, the plan in force, whose lock and sockets are kept where they are the same.
+//! Surprise: it keeps the file's text, not the settings: a restart after a crash must not depend on the file as it is by
+//! then, and the worker checks the text for itself.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::config::{self, settings::LogSettings, settings::Settings};
+
+use super::event::{Fault, Limits};
+use super::sockets::{self, Sockets};
+
+pub struct Plan {
+    /// As given on the command line; for messages.
+    pub file: String,
+    pub text: String,
+    pub sockets: Sockets,
+    pub limits: Limits,
+    pub log: LogSettings,
+    /// Folder that is ours alone and writable, because we hold its lock.
+    pub folder: PathBuf,
+    lock: Arc<Flock<File>>,
+}
+
+/// Why there is no plan, for the operator.
+#[derive(Debug)]
+pub struct Refusal {
+    pub fault: Fault,
+    pub reason: String,
+}
+
+impl Plan {
+    /// # Errors
+    /// `Fault::Config` with all problems of the file, or `Fault::System` if the lock or an address is taken.
+    pub fn load(file: &Path, current: Option<&Self>) -> Result<Self, Refusal> {
+        let name = file.display().to_string();
+        let text =
+            fs::read_to_string(file).map_err(|cause| of_config(format!("cannot read {name}: {cause}")))?;
+        let settings = config::load_text(&name, &text, &|variable| std::env::var(variable).ok())
+            .map_err(|problems| of_config(problems.to_string()))?;
+        let wanted = sockets::wanted(&settings);
+        sockets::check(&wanted).map_err(of_config)?;
+        let folder = settings.sessions.embedded.path.clone();
+        let lock = match current.filter(|current| current.folder == folder) {
+            Some(current) => current.lock.clone(),
+            None => Arc::new(lock(&folder)?),
+        };
+        let sockets = Sockets::open(&wanted, current.map(|current| &current.sockets))
+            .map_err(|cause| of_system(cause.to_string()))?;
+        let limits = limits(&settings);
+        Ok(Self { file: name, text, sockets, limits, log: settings.log, folder, lock })
+    }
+}
+
+/// Two supervisors with one registry would overwrite each other's sessions.
+fn lock(folder: &Path) -> Result<Flock<File>, Refusal> {
+    let path = folder.join("lock");
+    let open = || {
+        fs::create_dir_all(folder)?;
+        File::options().create(true).truncate(false).write(true).open(&path)
+    };
+    let file = open().map_err(|cause| of_system(format!("cannot write {}: {cause}", path.display())))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, cause)| {
+        of_system(match cause {
+            Errno::EWOULDBLOCK => format!(
+                "another Outrigger runs with {}: it holds {}; give each its own `sessions.embedded.path`",
+                folder.display(),
+                path.display()
+            ),
+            cause => format!("cannot lock {}: {cause}", path.display()),
+        })
+    })
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        ready: settings.ready_timeout,
+        drain: settings.drain.timeout,
+        draining: settings.drain.max_generations,
+        shutdown: settings.shutdown_timeout,
+    }
+}
+
+fn of_config(reason: String) -> Refusal {
+    Refusal { fault: Fault::Config, reason }
+}
+
+fn of_system(reason: String) -> Refusal {
+    Refusal { fault: Fault::System, reason }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_is_exclusive_and_ends_with_its_holder() {
+        let folder = std::env::temp_dir().join(format!("outrigger-lock-{}", std::process::id())).join("deep");
+        let held = lock(&folder).unwrap();
+        let refused = lock(&folder).map(|_| ()).unwrap_err();
+        assert!(refused.reason.starts_with("another Outrigger runs with "), "{}", refused.reason);
+        assert_eq!(refused.fault, Fault::System);
+        drop(held);
+        lock(&folder).unwrap();
+        fs::remove_dir_all(folder.parent().unwrap()).unwrap();
+    }
+}

@@ -1,0 +1,202 @@
+//! The listening sockets: bound once, kept for the supervisor's life, handed to every generation under agreed names.
+//! Takes addresses with their number of shards (accept loops); gives sockets, and sends them with Pingora's fd table.
+//! Surprise: a reload opens `Sockets` anew, but an address that stays keeps the very same socket and its backlog.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use pingora_core::server::Fds;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::settings::Settings;
+
+/// What `listen` is asked for; the kernel lowers it to `net.core.somaxconn`. Pingora asks for the same.
+const BACKLOG: i32 = 65535;
+/// Pingora's handoff drops what is beyond these, without a word.
+const HANDOFF_SOCKETS: usize = 32;
+const HANDOFF_NAME_BYTES: usize = 2048;
+
+/// The name under which shard `shard` of `address` is handed over: what the worker gives Pingora as its listen address.
+pub fn handoff_name(address: SocketAddr, shard: usize) -> String {
+    format!("{address}#{shard}")
+}
+
+/// Every address to listen on with its number of shards: one per worker thread, for the admin address one.
+pub fn wanted(settings: &Settings) -> Vec<(SocketAddr, usize)> {
+    let listeners = settings.listeners.iter().flat_map(|listener| &listener.addresses);
+    let data = listeners.map(|address| (*address, settings.threads));
+    data.chain(settings.admin.map(|address| (address, 1))).collect()
+}
+
+/// Whether Pingora's handoff can carry these.
+///
+/// # Errors
+/// A sentence for the operator.
+pub fn check(wanted: &[(SocketAddr, usize)]) -> Result<(), String> {
+    let names: Vec<String> = wanted.iter().flat_map(|&(address, shards)| names(address, shards)).collect();
+    let bytes = names.iter().map(|name| name.len() + 1).sum::<usize>();
+    if names.len() > HANDOFF_SOCKETS {
+        return Err(format!(
+            "{} sockets (every listener address once per thread, the admin address once) are more than the \
+             {HANDOFF_SOCKETS} that a handoff carries: use fewer `threads` or addresses",
+            names.len()
+        ));
+    }
+    if bytes > HANDOFF_NAME_BYTES {
+        return Err(format!(
+            "the listener addresses make {bytes} bytes of names, a handoff carries {HANDOFF_NAME_BYTES}"
+        ));
+    }
+    Ok(())
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug)]
+pub struct BindError {
+    address: SocketAddr,
+    cause: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}: {}", self.address, self.cause)
+    }
+}
+
+/// The sockets of one configuration. They close when the last configuration that has them is dropped.
+#[derive(Clone)]
+pub struct Sockets(Vec<Listening>);
+
+#[derive(Clone)]
+struct Listening {
+    address: SocketAddr,
+    shards: usize,
+    socket: Arc<Socket>,
+}
+
+impl Sockets {
+    /// Opens what is wanted; sockets that `kept` has are taken from there.
+    ///
+    /// # Errors
+    /// The first address that cannot be bound; what was opened before it is closed again.
+    pub fn open(wanted: &[(SocketAddr, usize)], kept: Option<&Self>) -> Result<Self, BindError> {
+        let open = |&(address, shards): &(SocketAddr, usize)| {
+            let socket = match kept.and_then(|kept| kept.find(address)) {
+                Some(socket) => socket,
+                None => Arc::new(listen(address).map_err(|cause| BindError { address, cause })?),
+            };
+            Ok(Listening { address, shards, socket })
+        };
+        wanted.iter().map(open).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Sends every socket, once for each of its shards, to the Pingora that listens on `upgrade_sock`. Blocks, up to
+    /// 5 s where nothing listens there.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn send(&self, upgrade_sock: &Path) -> io::Result<()> {
+        let mut fds = Fds::new();
+        for listening in &self.0 {
+            for name in names(listening.address, listening.shards) {
+                fds.add(name, listening.socket.as_raw_fd());
+            }
+        }
+        let path = upgrade_sock.to_str().ok_or(io::ErrorKind::InvalidFilename)?;
+        fds.send_to_sock(path)?;
+        Ok(())
+    }
+
+    fn find(&self, address: SocketAddr) -> Option<Arc<Socket>> {
+        self.0.iter().find(|listening| listening.address == address).map(|listening| listening.socket.clone())
+    }
+}
+
+fn names(address: SocketAddr, shards: usize) -> impl Iterator<Item = String> {
+    (0..shards).map(move |shard| handoff_name(address, shard))
+}
+
+fn listen(address: SocketAddr) -> io::Result<Socket> {
+    // Pingora does not make an inherited socket non-blocking, and a blocking one would park a worker thread in accept.
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn names_say_address_and_shard() {
+        assert_eq!(handoff_name(address("127.0.0.1:8080"), 0), "127.0.0.1:8080#0");
+        assert_eq!(handoff_name(address("[::1]:8080"), 3), "[::1]:8080#3");
+    }
+
+    #[test]
+    fn a_handoff_has_limits() {
+        assert_eq!(check(&[(address("127.0.0.1:1"), 31), (address("127.0.0.1:2"), 1)]), Ok(()));
+        let refused = check(&[(address("127.0.0.1:1"), 32), (address("127.0.0.1:2"), 1)]).unwrap_err();
+        assert!(refused.starts_with("33 sockets"), "{refused}");
+    }
+
+    #[test]
+    fn an_address_that_stays_keeps_its_socket() {
+        let first = Sockets::open(&[(address("127.0.0.1:0"), 2)], None).unwrap();
+        let local = first.0[0].socket.local_addr().unwrap();
+        let second =
+            Sockets::open(&[(address("127.0.0.1:0"), 2), (address("[::1]:0"), 1)], Some(&first)).unwrap();
+        assert_eq!(second.0[0].socket.local_addr().unwrap().as_socket(), local.as_socket());
+        drop(first);
+        TcpStream::connect(local.as_socket().unwrap()).unwrap();
+        drop(second);
+        let refused = TcpStream::connect(local.as_socket().unwrap()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_taken_address_is_refused_by_name() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let local = taken.local_addr().unwrap();
+        let refused = Sockets::open(&[(local, 1)], None).map(|_| ()).unwrap_err();
+        assert!(refused.to_string().starts_with(&format!("cannot listen on {local}: ")), "{refused}");
+    }
+
+    #[test]
+    fn every_shard_arrives_under_its_name() {
+        let folder = std::env::temp_dir().join(format!("outrigger-sockets-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("up.sock");
+        let receiver = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                let mut fds = Fds::new();
+                fds.get_from_sock(path.to_str().unwrap()).map(|()| fds)
+            }
+        });
+        let sockets = Sockets::open(&[(address("127.0.0.1:0"), 3)], None).unwrap();
+        sockets.send(&path).unwrap();
+        let fds = receiver.join().unwrap().unwrap();
+        let mut received = fds.serialize().0;
+        received.sort();
+        assert_eq!(received, ["127.0.0.1:0#0", "127.0.0.1:0#1", "127.0.0.1:0#2"]);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
