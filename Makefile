@@ -27,6 +27,7 @@ setup:
 
 lint:
 	cargo fmt --check
+	$(CACHE)/harness/bin/ruff check --quiet tests && $(CACHE)/harness/bin/ruff format --quiet --check tests
 	$(CARGO) clippy --release --all-targets -- -D warnings
 
 build:

@@ -1,4 +1,4 @@
-"""P8: the official conformance suite finds the same through Outrigger as without it, `params.server_id` spliced into every request."""
+"""P8: the official conformance suite finds through Outrigger what it finds without it, every request spliced."""
 
 import pytest
 

@@ -1,7 +1,7 @@
 """P1 and P7 on real ContextForge 1.0.0rc1: a virtual server never shows or runs a tool outside it.
 
-Seed 0, https://github.com/IBM/mcp-context-forge/issues/3018: a gateway that does not own the session forwards the request
-without `params.server_id`, and the owner then answers for the whole gateway.
+Seed 0, https://github.com/IBM/mcp-context-forge/issues/3018: a gateway that does not own the session forwards the
+request without `params.server_id`, and the owner then answers for the whole gateway.
 """
 
 import pytest

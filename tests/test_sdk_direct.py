@@ -1,4 +1,4 @@
-"""The control: every SDK client gets along with every SDK server without Outrigger, or the matrix would prove nothing."""
+"""The control: every SDK client gets along with every SDK server without Outrigger, else the matrix proves nothing."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""P8: every SDK client gets from every SDK server through Outrigger what it gets directly, and a session has one owner."""
+"""P8: through Outrigger every SDK client gets from every SDK server what it gets directly; a session has one owner."""
 
 import pytest
 

@@ -93,7 +93,9 @@ def run(main) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("--transport", choices=["streamable", "sse"], default="streamable")
-    parser.add_argument("--mode", choices=["legacy", "auto"], default="legacy", help="auto asks for the modern era first (SDK 2.x)")
+    parser.add_argument(
+        "--mode", choices=["legacy", "auto"], default="legacy", help="auto asks for the modern era first (SDK 2.x)"
+    )
     parser.add_argument("--resumable", action="store_true", help="the server has an event store: try `hang_up`")
     parser.add_argument("--streamless", action="store_true", help="the server has no stream of its own to announce on")
     report = asyncio.run(asyncio.wait_for(main(parser.parse_args()), 60))
@@ -120,7 +122,7 @@ async def _announced(client, heard: Heard) -> bool:
         try:
             await asyncio.wait_for(heard.announced.wait(), 0.25)
             return True
-        except asyncio.TimeoutError:
+        except TimeoutError:
             continue
     return False
 

@@ -1,4 +1,7 @@
-"""The MCP server behind the gateways: two tools that the virtual server shows, one that it must not.   upstream.py PORT"""
+"""The MCP server behind the gateways: two tools that the virtual server shows, one that it must not.
+
+upstream.py PORT
+"""
 
 import sys
 

@@ -13,20 +13,24 @@ One file per behaviour, `tests/test_*.py`. A test gets its world from fixtures (
             answer = client.ask("POST", "/mcp", b'{"jsonrpc":"2.0","id":7,"method":"tools/list"}', JSON)
         assert answer.status == 502 and answer.json["id"] == 7
 
-- `outrigger(peers, config)` writes a YAML file (`config` is merged over the defaults of outrigger.Outrigger), starts the
-  binary and waits for /readyz. The object has `.url` and `.address` (first listener), `.admin` (URL), `.reload(changes)`,
-  `.worker_pids()`, `.log()`, `.access_log()`, `.metrics()`, `.stop()` (asserts exit code 0), `.client()` (a RawClient).
+- `outrigger(peers, config)` writes a YAML file (`config` is merged over the defaults of outrigger.Outrigger), starts
+  the binary and waits for /readyz. The object has `.url` and `.address` (first listener), `.admin` (URL),
+  `.reload(changes)`, `.worker_pids()`, `.log()`, `.access_log()`, `.metrics()`, `.stop()` (asserts exit code 0) and
+  `.client()` (a RawClient).
 - `raw_upstream(*scripts, tls=None)` gives a raw.RawUpstream: connection n runs script n, the last serves the rest. A
   script takes a raw.Connection and says what happens, in order: `read_request()`, `read_exactly(5)`, `send(bytes)`,
   `send_slowly(bytes)`, `finish_sending()`, `reset()`, `wait_closed()`. `answering(response(200, {...}))` and
   `result_for_each` are ready-made scripts. Afterwards `upstream.requests` are the messages (head as bytes, headers in
-  order and case, body), `upstream.connections[n].received` the exact bytes, `.closed_at` the moment the other end closed
-  (seen only by a script that reads: end with `wait_closed()`).
-- http1 builds and reads messages to the letter: `request`, `response`, `event_stream_head`, `event`, `chunk`, `LAST_CHUNK`.
+  order and case, body), `upstream.connections[n].received` the exact bytes, `.closed_at` the moment the other end
+  closed (seen only by a script that reads: end with `wait_closed()`).
+- http1 builds and reads messages to the letter: `request`, `response`, `event_stream_head`, `event`, `chunk`,
+  `LAST_CHUNK`.
 - `start(name, argv)` runs any other process and ends it; its output is shown when the test fails.
-- `pki` issues certificates: `pki.issue("localhost").as_config()`, `pki.ca`, `pki.server_context(...)`, `.client_context(...)`.
+- `pki` issues certificates: `pki.issue("localhost").as_config()`, `pki.ca`, `pki.server_context(...)`,
+  `pki.client_context(...)`.
 - `wait_until(condition, patience)` instead of a sleep; patience is 15 s unless $OUTRIGGER_TEST_PATIENCE says otherwise.
-- `mcp_server(kind, count=2)` starts real MCP servers (tests/servers), `run_client(kind, url)` real SDK clients (tests/clients).
+- `mcp_server(kind)` starts two real MCP servers (harness.mcp.SERVER_KINDS, tests/servers),
+  `run_client(client, url, kind)` a real SDK client (tests/clients).
 """
 
 from .http1 import LAST_CHUNK, Closed, Message, chunk, event, event_stream_head, request, response

@@ -1,4 +1,4 @@
-"""Real ContextForge: gateways of one worker each that share a database and a Redis, an MCP server behind them, and a virtual server."""
+"""Real ContextForge: gateways of one worker each that share a database and a Redis, with an MCP server behind them."""
 
 import json
 import subprocess
@@ -115,7 +115,9 @@ class ContextForge:
             base_url=f"http://{self.peers[0]}", headers=self.headers, trust_env=False, timeout=30
         ) as client:
             gateway = {"name": "tiny", "url": upstream, "transport": "STREAMABLEHTTP", "visibility": "public"}
-            wait_until(lambda: _created(client.post("/gateways", json=gateway)), what="the gateway takes the MCP server")
+            wait_until(
+                lambda: _created(client.post("/gateways", json=gateway)), what="the gateway takes the MCP server"
+            )
             tools = client.get("/tools", params={"limit": 0}).json()
             tools = tools["tools"] if isinstance(tools, dict) else tools
             ids = {tool["name"]: tool["id"] for tool in tools}

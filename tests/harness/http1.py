@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 
 
-class Closed(Exception):
+class Closed(Exception):  # noqa: N818 - an end is not always an error
     """The other end closed or reset before what was waited for had come; `got` is what came."""
 
     def __init__(self, got: bytes, reset: bool):
@@ -91,7 +91,12 @@ def event_stream_head(headers: dict | list = ()) -> bytes:
     pairs = list(headers.items()) if isinstance(headers, dict) else list(headers)
     return _head(
         "HTTP/1.1 200 OK",
-        [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache"), ("Transfer-Encoding", "chunked"), *pairs],
+        [
+            ("Content-Type", "text/event-stream"),
+            ("Cache-Control", "no-cache"),
+            ("Transfer-Encoding", "chunked"),
+            *pairs,
+        ],
     )
 
 

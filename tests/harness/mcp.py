@@ -41,7 +41,7 @@ class ServerKind:
 
     @property
     def progress(self) -> list[int]:
-        """Steps that a client surely hears of: plain JSON carries none, the reference server's last one races its answer."""
+        """Steps that a client surely hears of: JSON carries none, the reference server's last races its answer."""
         return [] if self.json else [1, 2, 3] if self.reference else [1, 2, 3, 4]
 
     @property

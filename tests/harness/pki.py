@@ -30,7 +30,7 @@ class Pki:
         self._authority.cert_pem.write_to_path(str(self.ca))
 
     def issue(self, *names: str, label: str | None = None) -> Identity:
-        """A new certificate for these names (DNS names or addresses); `label` names the files anew for the same names."""
+        """A new certificate for these names (DNS names or addresses); `label`, or the first name, names the files."""
         leaf = self._authority.issue_cert(*names)
         stem = label or names[0].replace(":", "_")
         identity = Identity(self._folder / f"{stem}.crt", self._folder / f"{stem}.key")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from .waiting import PATIENCE, wait_until
@@ -76,10 +77,8 @@ class Process:
             deadline = time.monotonic() + patience
             while self.running and time.monotonic() < deadline:
                 time.sleep(0.02)
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._child.wait()
 
     def log_tail(self, size: int = 6000) -> str:

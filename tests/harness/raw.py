@@ -1,4 +1,4 @@
-"""Raw sockets at both ends of Outrigger: an upstream that follows a script per connection, and a client that sends what it is told.
+"""Raw sockets at both ends of Outrigger: an upstream with a script per connection, a client that sends what it is told.
 
 Both keep the exact bytes that came and the moment the other end closed. Everything blocks, with patience; scripts run
 in threads of their own.
@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from .http1 import Closed, Message, parse_head, request, response
 from .waiting import PATIENCE, wait_until
@@ -57,10 +58,8 @@ class Connection:
 
     def abandon(self) -> None:
         """Closes under a thread that may still be reading: close() alone would not wake it."""
-        try:
+        with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._sock.close()
 
     # -- receiving
@@ -116,7 +115,7 @@ class Connection:
         return message
 
     def read_response(self, patience: float = PATIENCE, to: str = "POST") -> Message:
-        """The next answer with its body (`to`: method of the request; an answer to HEAD has none). 1xx come as they are."""
+        """The next answer with its body; an answer `to` HEAD has none. 1xx come as they are."""
         message = self.read_head(patience)
         if to != "HEAD" and message.status >= 200 and message.status not in (204, 304):
             self._read_body(message, patience, to_end=True)
@@ -185,7 +184,7 @@ class RawUpstream:
     """Listens on a port of its own; connection number n runs `scripts[n]`, the last script serves all later ones.
 
     A script that returns leaves the connection to be closed. `Closed` and broken pipes end a script quietly; anything
-    else it raises is raised again by `close()` (the fixture calls it), so a failed assertion inside a script fails the test.
+    else it raises is raised again by `close()`, which the fixture calls, so that it fails the test.
     """
 
     def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None, port: int = 0):
@@ -294,7 +293,7 @@ def result_for_each(connection: Connection) -> None:
 
 
 class RawClient(Connection):
-    """A connection to a listener. `send(request(...))` from http1 and `read_response()`; nothing is added or corrected."""
+    """A connection to a listener: `send(request(...))`, then `read_response()`; nothing is added or corrected."""
 
     def __init__(self, address: str, tls: ssl.SSLContext | None = None, server_name: str = "localhost"):
         host, _, port = address.rpartition(":")
@@ -302,7 +301,9 @@ class RawClient(Connection):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().__init__(tls.wrap_socket(sock, server_hostname=server_name) if tls else sock)
 
-    def ask(self, method: str, path: str, body: bytes = b"", headers: dict | list = (), patience: float = PATIENCE) -> Message:
+    def ask(
+        self, method: str, path: str, body: bytes = b"", headers: dict | list = (), patience: float = PATIENCE
+    ) -> Message:
         """One request and its whole answer on this connection."""
         self.send(request(method, path, body, headers))
         return self.read_response(patience, to=method)

@@ -16,7 +16,8 @@ PATIENCE = float(os.environ.get("OUTRIGGER_TEST_PATIENCE", "15"))
 def wait_until(condition: Callable[[], T], patience: float = PATIENCE, what: str = "", every: float = 0.02) -> T:
     """Asks `condition` until it is truthy and returns its value; AssertionError after `patience` seconds.
 
-    An AssertionError, OSError or failed HTTP request inside `condition` counts as "not yet" and is shown if patience runs out.
+    An AssertionError, OSError or failed HTTP request inside `condition` counts as "not yet" and is shown if patience
+    runs out.
     """
     deadline = time.monotonic() + patience
     while True:

@@ -1,7 +1,7 @@
 """`make run`: two real MCP servers, Outrigger in front of them, and a real SDK client through it.
 
-Says what happened and what to try, and stays up until Ctrl-C. Everything it starts is ended by pid, and its folder goes.
-With `--once` it ends by itself after the demonstration.
+Says what happened and what to try, and stays up until Ctrl-C. Everything it starts is ended by pid, and its folder
+goes. With `--once` it ends by itself after the demonstration.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""The fixtures that the official conformance suite asks of a server, on Python SDK 2.x.   conformance_python_v2.py --port P --name N
+"""The fixtures that the official conformance suite asks of a server, on Python SDK 2.x.
+
+conformance_python_v2.py --port P --name N
 
 Names, texts and schemas are the suite's contract; a tool without a comment does what its scenario's name says.
 """
@@ -37,7 +39,9 @@ from pydantic import BaseModel, Field
 from python_common import MemoryEventStore, Recording, arguments
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-SILENCE = base64.b64encode(b"RIFF$\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0@\x1f\0\0@\x1f\0\0\x01\0\x08\0data\0\0\0\0").decode()
+SILENCE = base64.b64encode(
+    b"RIFF$\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0@\x1f\0\0@\x1f\0\0\x01\0\x08\0data\0\0\0\0"
+).decode()
 
 # Every instance must open what another one sealed, as replicas of one service do.
 server = MCPServer(

@@ -12,8 +12,7 @@ from contextvars import ContextVar
 
 from mcp.server.streamable_http import EventMessage, EventStore
 
-
-#: One object per session, the same in every request of it. The SDKs number streams per session, but keep one event store.
+#: One object per session, the same in every request of it: the SDKs number streams per session, but keep one store.
 _session = ContextVar("session")
 
 
@@ -51,7 +50,8 @@ class Recording:
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         if scoped := self._scoped.match(scope["path"]):
             scope = {**scope, "path": scoped[1], "raw_path": scoped[1].encode()}
         scope["raw_body"] = b""

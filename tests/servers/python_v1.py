@@ -1,4 +1,7 @@
-"""A server on Python SDK 1.x (FastMCP): sessions, stateless or HTTP+SSE.   python_v1.py --port P --name N [--transport T]"""
+"""A server on Python SDK 1.x (FastMCP): sessions, stateless or HTTP+SSE.
+
+python_v1.py --port P --name N [--transport T] [--json]
+"""
 
 import uvicorn
 from mcp.server.fastmcp import Context, FastMCP

@@ -1,4 +1,7 @@
-"""A server on Python SDK 2.x (MCPServer): both eras on one endpoint, or HTTP+SSE.   python_v2.py --port P --name N [--transport T]"""
+"""A server on Python SDK 2.x (MCPServer): both eras on one endpoint, or HTTP+SSE.
+
+python_v2.py --port P --name N [--transport T] [--json]
+"""
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
