@@ -40,7 +40,7 @@ def outrigger(tmp_path) -> Callable[..., Outrigger]:
 
 @pytest.fixture
 def raw_upstream() -> Callable[..., RawUpstream]:
-        """Starts a scripted upstream: `raw_upstream(script, ...)`; a script's failed assertion fails the test."""
+    """Starts a scripted upstream: `raw_upstream(script, ...)`; a script's failed assertion fails the test."""
     with ExitStack() as ends:
 
         def make(*scripts, tls=None) -> RawUpstream:
