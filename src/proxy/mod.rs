@@ -1,6 +1,6 @@
 //! The proxy: Pingora's view of Outrigger, one function call per filter.
 //! Takes every request of a listener; room 2 sends MCP routes through the exchange and lets everything else pass (`pass`).
-//! Surprise: an MCP route with an unusual method (OPTIONS, HEAD) or an Upgrade passes through too; those carry no message and no session.
+//! Surprise: an MCP route with an unusual method (OPTIONS, HEAD) passes through too; those carry no message and no session.
 
 mod pass;
 
@@ -50,9 +50,10 @@ impl Proxy {
             Route::Refused(Refused::Internal) => Err(Fault::NoSuchPath),
             Route::Refused(Refused::Ambiguous) => Err(Fault::AmbiguousPath),
             route => {
+                // MCP has no transport by Upgrade: a request that asks for one here is a request like any other, or it
+                // would slip past the splice and the session's scope.
                 let carries_mcp = matches!(head.method, Method::POST | Method::GET | Method::DELETE);
-                let upgrade = head.headers.contains_key(http::header::UPGRADE);
-                Ok(Target::of(route, self.listener).filter(|_| carries_mcp && !upgrade))
+                Ok(Target::of(route, self.listener).filter(|_| carries_mcp))
             }
         }
     }
