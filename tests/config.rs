@@ -1,6 +1,7 @@
 //! The configuration as users meet it: the real binary over good and bad files, its messages word for word.
 //! A bad file is tests/config/bad/NAME.yaml, what it must print is NAME.expected beside it; adding a case adds two files.
 //! Surprise: files are checked as copies in a fresh folder with fresh certificates, so they may name `certs/...` and `state`.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -201,16 +201,15 @@ impl Check<'_> {
         answer.map_err(|sentence| self.report.say(path, sentence)).ok()
     }
 
-    /// Certificate and key of one identity. `None` where the key's own value is bad already.
+    /// Both files of one identity, with the places that name them; `None` where there is none to look at.
     fn key_pair(&self, cert: Option<(&FilePath, Path)>, key: Option<(&FilePath, Path)>) {
-        let public =
-            cert.and_then(|(file, path)| Some((file, self.ask(self.machine.certificate(file), &path)?)));
+        let public = cert.and_then(|(file, path)| self.ask(self.machine.certificate(file), &path));
         let private =
             key.and_then(|(file, path)| Some((self.ask(self.machine.private_key(file), &path)?, path)));
-        if let (Some((cert, public)), Some((private, path))) = (public, private)
+        if let (Some(public), Some((private, path))) = (public, private)
             && public != private
         {
-            self.report.say(&path, format!("is not the key of the certificate {}", cert.display()));
+            self.report.say(&path, "is not the key of the certificate in `cert`");
         }
     }
 }
