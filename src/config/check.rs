@@ -201,16 +201,15 @@ impl Check<'_> {
         answer.map_err(|sentence| self.report.say(path, sentence)).ok()
     }
 
-    /// Certificate and key of one identity. `None` where the key's own value is bad already.
+    /// Both files of one identity, with the places that name them; `None` where there is none to look at.
     fn key_pair(&self, cert: Option<(&FilePath, Path)>, key: Option<(&FilePath, Path)>) {
-        let public =
-            cert.and_then(|(file, path)| Some((file, self.ask(self.machine.certificate(file), &path)?)));
+        let public = cert.and_then(|(file, path)| self.ask(self.machine.certificate(file), &path));
         let private =
             key.and_then(|(file, path)| Some((self.ask(self.machine.private_key(file), &path)?, path)));
-        if let (Some((cert, public)), Some((private, path))) = (public, private)
+        if let (Some(public), Some((private, path))) = (public, private)
             && public != private
         {
-            self.report.say(&path, format!("is not the key of the certificate {}", cert.display()));
+            self.report.say(&path, "is not the key of the certificate in `cert`");
         }
     }
 }
@@ -269,4 +268,113 @@ fn time(field: Field<Time>) -> Option<std::time::Duration> {
 
 fn count(field: Field<Count>) -> Option<usize> {
     field.good().map(|count| count.0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::config::{node, read};
+
+    /// A machine on which every file is right, and every certificate fits every key.
+    struct Ideal {
+        cores: usize,
+    }
+
+    impl Machine for Ideal {
+        fn cores(&self) -> usize {
+            self.cores
+        }
+        fn certificate(&self, _: &FilePath) -> Result<PublicKey, String> {
+            Ok(PublicKey(Vec::new()))
+        }
+        fn private_key(&self, _: &FilePath) -> Result<PublicKey, String> {
+            Ok(PublicKey(Vec::new()))
+        }
+        fn authorities(&self, _: &FilePath) -> Result<(), String> {
+            Ok(())
+        }
+        fn folder(&self, _: &FilePath) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    fn checked(text: &str, cores: usize) -> Result<Settings, Vec<String>> {
+        let (tree, problems) = node::parse(text, &|_| None);
+        let tree = tree.unwrap();
+        assert_eq!(problems, []);
+        let report = Report::new(&tree);
+        let settings =
+            read::read(&tree, &report).good().and_then(|file| check(file, &Ideal { cores }, &report));
+        settings.ok_or_else(|| {
+            report
+                .into_list()
+                .into_iter()
+                .map(|problem| format!("{}: {}", problem.path, problem.sentence))
+                .collect()
+        })
+    }
+
+    fn with_addresses(count: usize) -> String {
+        let list: Vec<String> = (1..=count).map(|port| format!("\"127.0.0.1:{port}\"")).collect();
+        format!("{{listeners: [{{address: [{}]}}], upstreams: {{a: {{peers: [\"b:1\"]}}}}}}", list.join(", "))
+    }
+
+    #[test]
+    fn the_default_number_of_threads_fits_the_machine_and_the_handoff() {
+        for (addresses, cores, threads) in
+            [(1, 2, 2), (1, 64, 8), (4, 64, 8), (5, 64, 6), (32, 64, 1), (2, 0, 1)]
+        {
+            let settings = checked(&with_addresses(addresses), cores).unwrap();
+            assert_eq!(settings.threads, threads, "{addresses} addresses, {cores} cores");
+        }
+        assert_eq!(
+            checked(&with_addresses(33), 1).unwrap_err(),
+            ["listeners: 33 addresses are too many: at most 32 can be handed over"]
+        );
+    }
+
+    /// Pingora sends the sockets' names joined by spaces in 2048 bytes and cuts off the rest.
+    #[test]
+    fn the_longest_names_of_all_sockets_fit_the_handoff() {
+        let longest =
+            "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295]:65535".parse::<std::net::SocketAddr>();
+        let thread = "#31 ".len();
+        assert!(MAX_SOCKETS * (longest.unwrap().to_string().len() + thread) <= 2048);
+    }
+
+    #[test]
+    fn what_is_left_out_gets_its_default() {
+        let settings = checked(
+            "{listeners: [{address: \"[::]:1\"}], upstreams: {a: {peers: [\"B.c.:1\", \"b.C.:2\"], tls: {}}}}",
+            1,
+        );
+        let settings = settings.unwrap();
+        let listener = &settings.listeners[0];
+        assert_eq!(
+            (listener.name.as_str(), listener.upstream, listener.scope),
+            ("[::]:1", UpstreamId(0), true)
+        );
+        assert!(listener.tls.is_none() && listener.trusted_proxies.is_empty());
+        let upstream = &settings.upstreams[0];
+        assert_eq!((upstream.peers[1].name.as_str(), upstream.peers[1].port), ("b.C.:2", 2));
+        let tls = upstream.tls.as_ref().unwrap();
+        assert_eq!((tls.server_name.as_str(), tls.verify), ("B.c", Verify::Full));
+        assert!(tls.ca.is_none() && tls.identity.is_none());
+        assert_eq!(settings.profile, Profile::ContextForge);
+        assert_eq!(settings.admin.unwrap().to_string(), "127.0.0.1:9901");
+        assert_eq!(settings.sessions.embedded.path, FilePath::new("/var/lib/outrigger"));
+        assert_eq!((settings.log.level, settings.log.format), (LevelFilter::Info, LogFormat::Json));
+    }
+
+    #[test]
+    fn null_switches_the_admin_listener_off() {
+        let text =
+            "{listeners: [{address: \"127.0.0.1:9901\"}], upstreams: {a: {peers: [\"b:1\"]}}, admin: null}";
+        assert_eq!(checked(text, 1).unwrap().admin, None);
+        assert_eq!(
+            checked(&text.replace(", admin: null", ""), 1).unwrap_err(),
+            ["admin.address: is the same as listeners[0].address"]
+        );
+    }
 }

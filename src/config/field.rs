@@ -3,6 +3,7 @@
 //! Surprise: in the JSON Schema none of them shows; a `Field<T>` is described as its `T`.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -69,19 +70,24 @@ impl<T: Default> Default for Field<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Value<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Value<T> {
-            type Value = Field<T>;
+        struct Value<'a, T>(&'a Cell<bool>, PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Value<'_, T> {
+            type Value = T;
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
                 out.write_str("a value")
             }
-            fn visit_newtype_struct<D: Deserializer<'de>>(self, value: D) -> Result<Field<T>, D::Error> {
-                Ok(T::deserialize(value).map_or(Field::Bad, Field::Good))
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, value: D) -> Result<T, D::Error> {
+                self.0.set(true);
+                T::deserialize(value)
             }
         }
-        // A reader always comes to the visitor, which always succeeds; serde's stand-in for an absent key never does.
-        let value = deserializer.deserialize_newtype_struct("Field", Value(PhantomData));
-        Ok(value.unwrap_or(Field::Missing))
+        // A reader always comes to the visitor, and reports its error; serde's stand-in for an absent key never does.
+        let present = Cell::new(false);
+        Ok(match deserializer.deserialize_newtype_struct("Field", Value(&present, PhantomData)) {
+            Ok(value) => Self::Good(value),
+            Err(_) if present.get() => Self::Bad,
+            Err(_) => Self::Missing,
+        })
     }
 }
 

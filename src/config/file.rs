@@ -98,6 +98,7 @@ pub struct ListenerTls {
     pub key: Field<String>,
 }
 
+/// One MCP service, under a name of your choice
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
@@ -133,10 +134,10 @@ pub struct UpstreamTls {
     /// PEM file: private key of the client certificate, not encrypted
     #[schemars(example = &"/certs/client.key")]
     pub key: Field<Option<String>>,
-    /// DNS name to send (SNI) and to find in the certificate; default: the host of the peers, if they share one
+    /// DNS name sent (SNI) and verified; default: the host that all peers share
     #[schemars(example = &"gateway.example")]
     pub server_name: Field<Option<String>>,
-    /// What of the certificate is verified: full (chain and name) or ca_only (chain)
+    /// What is verified: full (chain and name) or ca_only (chain)
     pub verify: Field<Verify>,
 }
 
@@ -261,7 +262,7 @@ pub struct Timeouts {
     pub request_body: Field<Time>,
     /// One write to a client or to a peer
     pub write: Field<Time>,
-    /// Kept-alive connection to a peer; keep it below the peer's own (uvicorn and Node: 5s)
+    /// Kept-alive connection to a peer; keep it below the peer's own (uvicorn, Node: 5s)
     pub upstream_idle: Field<Time>,
 }
 

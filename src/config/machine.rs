@@ -50,19 +50,20 @@ impl Machine for ThisMachine {
         if path.as_os_str().is_empty() {
             return Err("must not be empty".to_owned());
         }
-        let there =
-            path.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
-        let (closest, metadata) = there
-            .filter_map(|path| fs::metadata(path).ok().map(|metadata| (path, metadata)))
-            .next()
-            .ok_or_else(|| format!("{}: cannot be reached", path.display()))?;
+        // Of a relative path the last ancestor is empty and means the working directory.
+        let closest = path
+            .ancestors()
+            .map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path })
+            .find_map(|path| fs::metadata(path).ok().map(|metadata| (path, metadata)));
+        let Some((closest, metadata)) = closest else {
+            return Err(format!("{}: cannot be reached", path.display()));
+        };
+        let action = if closest == path { "written to" } else { "made" };
         if !metadata.is_dir() {
-            return Err(format!("{}: is not a folder", closest.display()));
+            return Err(format!("{}: cannot be {action}: Not a directory", path.display()));
         }
-        access(closest, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|error| match closest == path {
-            true => format!("{}: cannot be written to: {}", path.display(), error.desc()),
-            false => format!("{}: cannot be made in {}: {}", path.display(), closest.display(), error.desc()),
-        })
+        access(closest, AccessFlags::W_OK | AccessFlags::X_OK)
+            .map_err(|error| format!("{}: cannot be {action}: {}", path.display(), error.desc()))
     }
 }
 

@@ -57,3 +57,28 @@ pub fn schema() -> serde_json::Value {
         schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     settings.into_generator().into_root_schema_for::<file::File>().to_value()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SMALLEST: &str = include_str!("../../conf/outrigger.yaml");
+
+    proptest! {
+        /// Whatever is typed into a file, it is taken or refused with a reason; never a panic, never an empty refusal.
+        #[test]
+        fn a_refusal_always_has_a_reason(
+            from in 0..SMALLEST.len(),
+            length in 0..12_usize,
+            typed in "[a-z0-9 \n:,{}$#&*!|>'\"~.-]{0,8}|\\PC{0,4}|\\[|\\]",
+        ) {
+            let to = (from + length).min(SMALLEST.len());
+            let text = format!("{}{typed}{}", &SMALLEST[..from], &SMALLEST[to..]);
+            if let Err(problems) = load_text("o.yaml", &text, &|_| None) {
+                prop_assert!(!problems.list.is_empty(), "{text}");
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Reads a tree of nodes into the shape of `file`: a serde deserializer that goes on after a mistake. PURE.
 //! Unknown keys are reported and skipped, a wrong value makes its own [`Field`] bad and nothing around it.
-//! Surprise: an error is reported where it arises, next to its node; what climbs up the serde calls is only "reported".
+//! Surprise: errors climb no further than the closest `Field`; there they are reported, and serde sees a success.
 
 use std::fmt;
 
@@ -14,8 +14,8 @@ use super::scalar::Scalar;
 
 /// Reads `root` into a shape. Everything that is wrong with it goes to `report`.
 pub fn read<'tree, T: Deserialize<'tree>>(root: &'tree Node, report: &Report<'tree>) -> Field<T> {
-    let reader = Reader { node: root, path: Path::default(), report };
-    T::deserialize(reader).map_or(Field::Bad, Field::Good)
+    let root = Reader { node: root, path: Path::default(), report };
+    Field::deserialize(root).unwrap_or(Field::Bad)
 }
 
 /// One node with its place, as serde wants to see it.
@@ -33,16 +33,6 @@ enum Refusal {
 }
 
 impl<'tree> Reader<'tree, '_> {
-    /// Reports a refusal that has not been reported further down.
-    fn placed<T>(&self, result: Result<T, Refusal>) -> Result<T, Refusal> {
-        result.map_err(|refusal| {
-            if let Refusal::Sentence(sentence) = refusal {
-                self.report.say(&self.path, sentence);
-            }
-            Refusal::Reported
-        })
-    }
-
     fn expected<T>(&self, expected: &dyn fmt::Display) -> Result<T, Refusal> {
         let found = match &self.node.kind {
             Kind::Reported => return Err(Refusal::Reported),
@@ -52,7 +42,7 @@ impl<'tree> Reader<'tree, '_> {
             Kind::Scalar(scalar) if scalar.as_text().is_none() => scalar.text.clone(),
             Kind::Scalar(scalar) => format!("{:?}", scalar.text),
         };
-        self.placed(Err(Refusal::Sentence(format!("expected {expected}, found {found}"))))
+        Err(Refusal::Sentence(format!("expected {expected}, found {found}")))
     }
 
     fn scalar(&self) -> Option<&'tree Scalar> {
@@ -62,17 +52,25 @@ impl<'tree> Reader<'tree, '_> {
         }
     }
 
-    fn unknown_key(&self, key: &str, known: &[&str]) {
-        let closest = known.iter().map(|name| (distance(key, name), name)).min();
-        let sentence = match closest {
-            Some((edits, name)) if edits <= 1 + key.len() / 4 => {
-                format!("unknown key; did you mean `{name}`?")
-            }
-            _ => format!("unknown key; known here: {}", known.join(", ")),
+    fn child(&self, key: &str, node: &'tree Node) -> Self {
+        Reader { node, path: self.path.key(key), report: self.report }
+    }
+
+    /// Reports a key that is none of `known`; gives the one that was probably meant.
+    fn unknown_key(&self, key: &str, known: &'static [&'static str]) -> Option<&'static str> {
+        let closest = known.iter().map(|name| (distance(key, name), *name)).min();
+        let meant = closest.filter(|(edits, _)| *edits <= 1 + key.len() / 4).map(|(_, name)| name);
+        let sentence = match meant {
+            Some(name) => format!("unknown key; did you mean `{name}`?"),
+            None => format!("unknown key; known here: {}", known.join(", ")),
         };
         self.report.say(&self.path.key(key), sentence);
+        meant
     }
 }
+
+/// Stands for the value of a misspelt key under the right one, so that nobody calls that one missing as well.
+static MISSPELT: Node = Node { line: 1, kind: Kind::Reported };
 
 impl<'tree, 'report> Deserializer<'tree> for Reader<'tree, 'report> {
     type Error = Refusal;
@@ -106,10 +104,7 @@ impl<'tree, 'report> Deserializer<'tree> for Reader<'tree, 'report> {
 
     fn deserialize_str<V: Visitor<'tree>>(self, visitor: V) -> Result<V::Value, Refusal> {
         match self.scalar().and_then(Scalar::as_text) {
-            Some(text) => {
-                let value = visitor.visit_str(text);
-                self.placed(value)
-            }
+            Some(text) => visitor.visit_str(text),
             None => self.expected(&(&visitor as &dyn de::Expected)),
         }
     }
@@ -128,9 +123,15 @@ impl<'tree, 'report> Deserializer<'tree> for Reader<'tree, 'report> {
     fn deserialize_newtype_struct<V: Visitor<'tree>>(
         self,
         _: &'static str,
-        visitor: V,
+        field: V,
     ) -> Result<V::Value, Refusal> {
-        visitor.visit_newtype_struct(self)
+        let (path, report) = (self.path.clone(), self.report);
+        field.visit_newtype_struct(self).map_err(|refusal| {
+            if let Refusal::Sentence(sentence) = refusal {
+                report.say(&path, sentence);
+            }
+            Refusal::Reported
+        })
     }
 
     fn deserialize_seq<V: Visitor<'tree>>(self, visitor: V) -> Result<V::Value, Refusal> {
@@ -145,9 +146,7 @@ impl<'tree, 'report> Deserializer<'tree> for Reader<'tree, 'report> {
 
     fn deserialize_map<V: Visitor<'tree>>(self, visitor: V) -> Result<V::Value, Refusal> {
         let Kind::Mapping(entries) = &self.node.kind else { return self.expected(&"a mapping") };
-        let readers = entries.iter().map(|(key, node)| {
-            (key.as_str(), Reader { node, path: self.path.key(key), report: self.report })
-        });
+        let readers = entries.iter().map(|(key, node)| (key.as_str(), self.child(key, node)));
         visitor.visit_map(de::value::MapDeserializer::new(readers))
     }
 
@@ -158,15 +157,20 @@ impl<'tree, 'report> Deserializer<'tree> for Reader<'tree, 'report> {
         visitor: V,
     ) -> Result<V::Value, Refusal> {
         let Kind::Mapping(entries) = &self.node.kind else { return self.expected(&"a mapping") };
-        let (known, unknown): (Vec<_>, Vec<_>) =
-            entries.iter().partition(|(key, _)| fields.contains(&key.as_str()));
-        for (key, _) in unknown {
-            self.unknown_key(key, fields);
+        let mut known: Vec<(&'static str, Reader)> = Vec::new();
+        let mut meant: Vec<&'static str> = Vec::new();
+        for (key, node) in entries {
+            match fields.iter().find(|name| *name == key) {
+                Some(name) => known.push((name, self.child(name, node))),
+                None => meant.extend(self.unknown_key(key, fields)),
+            }
         }
-        let readers = known.into_iter().map(|(key, node)| {
-            (key.as_str(), Reader { node, path: self.path.key(key), report: self.report })
-        });
-        visitor.visit_map(de::value::MapDeserializer::new(readers))
+        for name in meant {
+            if known.iter().all(|(other, _)| *other != name) {
+                known.push((name, self.child(name, &MISSPELT)));
+            }
+        }
+        visitor.visit_map(de::value::MapDeserializer::new(known.into_iter()))
     }
 
     /// Two kinds of enum: with variants named after kinds of node, chosen by the node; all others, chosen by the text.
@@ -189,10 +193,7 @@ impl<'tree, 'report> Deserializer<'tree> for Reader<'tree, 'report> {
             };
         }
         match self.scalar().and_then(Scalar::as_text) {
-            Some(text) => {
-                let value = visitor.visit_enum(de::value::StrDeserializer::new(text));
-                self.placed(value)
-            }
+            Some(text) => visitor.visit_enum(de::value::StrDeserializer::new(text)),
             None => self.expected(&one_of(variants)),
         }
     }
@@ -286,4 +287,106 @@ fn distance(one: &str, other: &str) -> usize {
         }
     }
     row[other.len()]
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::super::field::{OneOrMany, ShortOrLong, Table};
+    use super::super::unit::Count;
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Shape {
+        needed: Field<String>,
+        #[serde(default)]
+        number: Field<Option<Count>>,
+        #[serde(default = "nothing")]
+        switch: Field<bool>,
+        #[serde(default = "nothing")]
+        one: Field<OneOrMany<String>>,
+        #[serde(default = "nothing")]
+        short: Field<ShortOrLong<Vec<Field<bool>>>>,
+        #[serde(default = "nothing")]
+        table: Field<Table<Count>>,
+    }
+
+    fn nothing<T>() -> Field<T> {
+        Field::Missing
+    }
+
+    fn shape(text: &str) -> (Shape, Vec<String>) {
+        let (tree, problems) =
+            super::super::node::parse(text, &|name| (name == "TEN").then(|| "10".to_owned()));
+        let tree = tree.unwrap();
+        assert_eq!(problems, []);
+        let report = Report::new(&tree);
+        let shape = read::<Shape>(&tree, &report).good().unwrap();
+        (shape, report.into_list().into_iter().map(|p| format!("{}: {}", p.path, p.sentence)).collect())
+    }
+
+    #[test]
+    fn a_bad_value_leaves_its_neighbours_readable() {
+        let (shape, problems) =
+            shape("needed: 5\nswitch: yes\nnumber: 0\none: [a, 1, b]\ntable: {x: 1, y: no}\n");
+        assert_eq!((shape.needed, shape.switch, shape.number), (Field::Bad, Field::Bad, Field::Bad));
+        let good = |text: &str| Field::Good(text.to_owned());
+        assert_eq!(shape.one, Field::Good(OneOrMany::List(vec![good("a"), Field::Bad, good("b")])));
+        let entries = vec![("x".to_owned(), Field::Good(Count(1))), ("y".to_owned(), Field::Bad)];
+        assert_eq!(shape.table, Field::Good(Table(entries)));
+        assert_eq!(
+            problems,
+            [
+                "needed: expected a string, found 5",
+                "switch: expected true or false, found \"yes\"",
+                "number: must be at least 1",
+                "one[1]: expected a string, found 1",
+                "table.y: expected a whole number, found \"no\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_absent_key_is_missing_and_a_misspelt_one_is_bad() {
+        assert_eq!(shape("switch: true\n").0.needed, Field::Missing);
+        let (shape, problems) = shape("neded: x\ncompletely: different\n");
+        assert_eq!(shape.needed, Field::Bad);
+        assert_eq!(
+            problems,
+            [
+                "neded: unknown key; did you mean `needed`?",
+                "completely: unknown key; known here: needed, number, switch, one, short, table",
+            ]
+        );
+    }
+
+    #[test]
+    fn quotes_and_variables_decide_what_a_scalar_may_be() {
+        for (text, number, complaints) in [
+            ("{needed: x, number: 10}", Field::Good(Some(Count(10))), 0),
+            ("{needed: x, number: \"10\"}", Field::Bad, 1),
+            ("{needed: x, number: \"${TEN}\"}", Field::Good(Some(Count(10))), 0),
+            ("{needed: \"${TEN}\", number: null}", Field::Good(None), 0),
+        ] {
+            let (shape, problems) = shape(text);
+            assert_eq!((shape.number, problems.len()), (number, complaints), "{text}: {problems:?}");
+        }
+        let (_, problems) = shape("{needed: x, switch: \"${TEN}\"}");
+        assert_eq!(problems, ["switch: expected true or false, found \"***\""]);
+    }
+
+    #[test]
+    fn the_kind_of_a_node_chooses_between_two_forms() {
+        let (shape, problems) = shape("{needed: x, one: a, short: b}");
+        assert_eq!(shape.one, Field::Good(OneOrMany::Scalar("a".to_owned())));
+        assert_eq!(shape.short, Field::Good(ShortOrLong::Scalar("b".to_owned())));
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(
+            self::shape("{needed: x, one: {}, short: null}").1,
+            [
+                "one: expected a string or a list, found a mapping",
+                "short: expected a string or a mapping, found nothing",
+            ]
+        );
+    }
 }

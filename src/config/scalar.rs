@@ -36,13 +36,17 @@ impl Scalar {
         (self.style != Style::Quoted).then_some(&self.text)
     }
 
-    /// Hides in a sentence about this value whatever came from the environment.
+    /// Hides in a sentence about this value whatever came from the environment, quoted or not.
+    /// Parts of one or two letters stay: they are no secrets, and hiding them would eat the sentence's own words.
     pub fn mask(&self, sentence: String) -> String {
         if self.secrets.is_empty() {
             return sentence;
         }
-        let whole = std::iter::once(&self.text);
-        whole.chain(&self.secrets).fold(sentence, |sentence, secret| sentence.replace(secret.as_str(), "***"))
+        let sentence = sentence.replace(&format!("{:?}", self.text), "\"***\"");
+        let parts = std::iter::once(&self.text).chain(&self.secrets).filter(|part| part.len() > 2);
+        parts.fold(sentence, |sentence, part| {
+            sentence.replace(part.as_str(), "***").replace(&part.escape_debug().to_string(), "***")
+        })
     }
 }
 
@@ -101,12 +105,20 @@ mod tests {
 
     #[test]
     fn the_whole_and_each_part_are_masked() {
-        let scalar = Scalar {
-            text: "user:s3cret@host".to_owned(),
+        let scalar = |text: &str, secret: &str| Scalar {
+            text: text.to_owned(),
             style: Style::Expanded,
-            secrets: vec!["s3cret".to_owned()],
+            secrets: vec![secret.to_owned()],
         };
-        assert_eq!(scalar.mask("found \"user:s3cret@host\"".to_owned()), "found \"***\"");
-        assert_eq!(scalar.mask("no host \"s3cret@host\"".to_owned()), "no host \"***@host\"");
+        let password = scalar("user:s3cret@host", "s3cret");
+        assert_eq!(password.mask("found \"user:s3cret@host\"".to_owned()), "found \"***\"");
+        assert_eq!(password.mask("no host \"s3cret@host\"".to_owned()), "no host \"***@host\"");
+        let quoted = scalar("say \"hi\"", "\"hi\"");
+        assert_eq!(quoted.mask(format!("found {:?}", "not \"hi\"")), "found \"not ***\"");
+        let short = scalar("a", "a");
+        assert_eq!(
+            short.mask("expected a number, found \"a\"".to_owned()),
+            "expected a number, found \"***\""
+        );
     }
 }

@@ -39,7 +39,10 @@ pub fn peer(text: &str) -> Result<(String, u16), String> {
 /// A network in CIDR notation.
 pub fn network(text: &str) -> Result<IpNet, String> {
     text.parse().map_err(|_| match text.parse::<IpAddr>() {
-        Ok(address) => format!("expected a network, found one address; write {}", IpNet::from(address)),
+        Ok(address) => {
+            let bits = if address.is_ipv4() { 32 } else { 128 };
+            format!("expected a network, found one address; write {text}/{bits}")
+        }
         Err(_) => format!("expected a network such as 10.0.0.0/8 or \"fd00::/8\", found {text:?}"),
     })
 }

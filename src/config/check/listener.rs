@@ -92,6 +92,8 @@ impl Check<'_> {
     fn listener_name(&self, name: &str, path: &Path, taken: &mut Taken) {
         if let Some((_, first)) = taken.names.iter().find(|(other, _)| other == name) {
             self.report.say(path, format!("is the same as {first}"));
+        } else if name.parse::<SocketAddr>().is_ok() {
+            self.report.say(path, "must not be an address, which is the name of a listener without one");
         } else {
             self.name(name, path);
             taken.names.push((name.to_owned(), path.clone()));

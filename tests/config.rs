@@ -1,0 +1,333 @@
+//! The configuration as users meet it: the real binary over good and bad files, its messages word for word.
+//! A bad file is tests/config/bad/NAME.yaml, what it must print is NAME.expected beside it; adding a case adds two files.
+//! Surprise: files are checked as copies in a fresh folder with fresh certificates, so they may name `certs/...` and `state`.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use openssl::asn1::Asn1Time;
+use openssl::ec::{EcGroup, EcKey};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
+use openssl::symm::Cipher;
+use openssl::x509::{X509, X509Name};
+use outrigger::config;
+use outrigger::config::settings::{LogFormat, Profile, UpstreamId, Verify};
+use serde_json::Value;
+
+const USAGE: i32 = 64;
+
+#[test]
+fn every_bad_file_is_refused_with_every_reason() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/bad");
+    let world = World::new("bad");
+    let (mut cases, mut wrong) = (0, Vec::new());
+    for yaml in files(&folder, "yaml") {
+        let name = yaml.file_name().unwrap().to_str().unwrap();
+        world.copy(&yaml, name);
+        let expected = fs::read_to_string(yaml.with_extension("expected")).unwrap();
+        let output = world.outrigger(&["check", name]);
+        let printed = String::from_utf8(output.stderr).unwrap();
+        if printed != expected || output.status.code() != Some(USAGE) || !output.stdout.is_empty() {
+            wrong.push(format!("{name}: {}\nexpected:\n{expected}printed:\n{printed}", output.status));
+        }
+        cases += 1;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(cases, files(&folder, "expected").len(), "each case is a NAME.yaml and a NAME.expected");
+    assert!(cases > 20, "{cases} cases found in {}", folder.display());
+}
+
+#[test]
+fn every_file_of_conf_is_right() {
+    let world = World::new("conf");
+    let schema = schema();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let conf = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("conf"), "yaml");
+    let names: Vec<&str> = conf.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
+    assert!(names.contains(&"outrigger.yaml") && names.contains(&"full.yaml"), "{names:?}");
+    for (file, name) in conf.iter().zip(names) {
+        world.copy(file, name);
+        let output = world.outrigger(&["check", "--config", name]);
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+        assert!(String::from_utf8(output.stdout).unwrap().starts_with(&format!("{name}: ok: 1 listener, ")));
+        assert_eq!(output.status.code(), Some(0));
+        let value: Value = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+        assert_eq!(errors, [""; 0], "{name} against `outrigger schema`");
+    }
+}
+
+/// The keys, values and comments of conf/full.yaml are those of the schema; neither has one that the other lacks.
+#[test]
+fn the_full_file_is_the_schema_written_out() {
+    let mut expected = BTreeMap::new();
+    written_out(&schema(), "", &mut expected);
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/full.yaml")).unwrap();
+    let mut found = BTreeMap::new();
+    let mut parents: Vec<(usize, String)> = Vec::new();
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (entry, comment) = line.split_once("  # ").unwrap_or_else(|| panic!("no comment: {line}"));
+        let indent = entry.len() - entry.trim_start_matches([' ', '-']).len();
+        let (key, value) = entry[indent..].split_once(':').unwrap_or_else(|| panic!("no key: {line}"));
+        while parents.last().is_some_and(|(outer, _)| *outer >= indent) {
+            parents.pop();
+        }
+        let path = parents.last().map_or_else(|| key.to_owned(), |(_, parent)| format!("{parent}.{key}"));
+        let value: Option<Value> = (!value.is_empty()).then(|| serde_saphyr::from_str(value).unwrap());
+        assert!(found.insert(path.clone(), (value, comment.to_owned())).is_none(), "twice: {path}");
+        parents.push((indent, path));
+    }
+    assert!(found.len() > 40, "{} keys found", found.len());
+    let missing: Vec<_> = expected.iter().filter(|(path, entry)| found.get(*path) != Some(entry)).collect();
+    let added: Vec<_> = found.iter().filter(|(path, entry)| expected.get(*path) != Some(entry)).collect();
+    assert!(missing.is_empty() && added.is_empty(), "the schema says {missing:#?}, the file says {added:#?}");
+}
+
+/// Every value differs from its default, and many come from the environment.
+#[test]
+fn a_right_file_gives_the_settings_it_says() {
+    let world = World::new("right");
+    let certs = world.folder.join("certs").display().to_string();
+    let env = |name: &str| match name {
+        "CERTS" => Some(certs.clone()),
+        "THREADS" => Some("3".to_owned()),
+        "SCOPE" => Some("false".to_owned()),
+        "SIZE" => Some("2".to_owned()),
+        _ => None,
+    };
+    let settings =
+        config::load_text("right.yaml", RIGHT, &env).unwrap_or_else(|problems| panic!("{problems}"));
+
+    assert_eq!((settings.profile, settings.threads), (Profile::Generic, 3));
+    let [public, egress] = &settings.listeners[..] else { panic!("{:?}", settings.listeners) };
+    assert_eq!((public.name.as_str(), public.upstream, public.scope), ("public", UpstreamId(1), true));
+    assert_eq!(public.tls.as_ref().unwrap().key, world.folder.join("certs/tls.key"));
+    assert!(public.trusted_proxies[0].contains(&"10.1.2.3".parse::<std::net::IpAddr>().unwrap()));
+    assert_eq!(
+        (egress.name.as_str(), egress.upstream, egress.scope),
+        ("127.0.0.1:9101", UpstreamId(0), false)
+    );
+    assert_eq!(egress.addresses[1].to_string(), "[::1]:9101");
+    let [payments, gateway] = &settings.upstreams[..] else { panic!("{:?}", settings.upstreams) };
+    let tls = payments.tls.as_ref().unwrap();
+    assert_eq!((tls.server_name.as_str(), tls.verify), ("payments.example", Verify::CaOnly));
+    assert!(tls.ca.is_some() && tls.identity.is_some());
+    let peers: Vec<_> = gateway.peers.iter().map(|p| (p.name.as_str(), p.host.as_str(), p.port)).collect();
+    assert_eq!(peers, [("w1", "::1", 4444), ("127.0.0.1:4445", "127.0.0.1", 4445)]);
+    assert_eq!(settings.sessions.ttl, Duration::from_secs(120));
+    assert_eq!(settings.sessions.embedded.max_sessions, 7);
+    let limits = &settings.limits;
+    assert_eq!((limits.body, limits.headers, limits.header_count, limits.connections), (2 << 20, 1000, 8, 9));
+    let times = &settings.timeouts;
+    let early = [times.connect, times.first_byte, times.response_idle, times.idle];
+    let late = [times.request_head, times.request_body, times.write, times.upstream_idle];
+    assert_eq!(early, [1, 2, 3, 4].map(Duration::from_millis));
+    assert_eq!(late, [5, 6, 7, 8].map(Duration::from_millis));
+    assert_eq!((settings.drain.timeout, settings.drain.max_generations), (Duration::from_secs(9), 1));
+    assert_eq!(settings.shutdown_timeout, Duration::from_secs(10));
+    assert_eq!(settings.ready_timeout, Duration::from_secs(11));
+    assert_eq!(settings.admin, None);
+    assert_eq!((settings.log.level, settings.log.format), (log::LevelFilter::Debug, LogFormat::Text));
+}
+
+const RIGHT: &str = r#"
+profile: generic
+threads: ${THREADS}
+listeners:
+  - name: public
+    address: 0.0.0.0:8443
+    tls: { cert: "${CERTS}/tls.crt", key: "${CERTS}/tls.key" }
+    upstream: gateway
+    trusted_proxies: [10.0.0.0/8]
+  - address: [127.0.0.1:9101, "[::1]:9101"]
+    upstream: payments
+    scope: ${SCOPE}
+upstreams:
+  payments:
+    peers: [payments.example:9000, payments.example:9001]
+    tls:
+      ca: ${CERTS}/ca.crt
+      cert: ${CERTS}/client.crt
+      key: ${CERTS}/client.key
+      verify: ca_only
+  gateway:
+    peers: [{ name: w1, address: "[::1]:4444" }, "127.0.0.1:4445"]
+routes: { mcp: ["/mcp"], sse: [], message: [] }
+sessions: { ttl: 2m, embedded: { path: "${CERTS}", max_sessions: 7 } }
+limits: { body: "${SIZE}MiB", headers: 1000B, header_count: 8, connections: 9 }
+timeouts:
+  connect: 1ms
+  first_byte: 2ms
+  response_idle: 3ms
+  idle: 4ms
+  request_head: 5ms
+  request_body: 6ms
+  write: 7ms
+  upstream_idle: 8ms
+drain: { timeout: 9s, max_generations: 1 }
+shutdown: { timeout: 10s }
+reload: { ready_timeout: 11s }
+admin: ${ADMIN:-null}
+log: { level: debug, format: text }
+"#;
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_problem() {
+    let world = World::new("unreadable");
+    fs::write(world.folder.join("latin1.yaml"), b"profile: \xe4\n").unwrap();
+    for (file, expected) in [
+        ("none.yaml", "none.yaml: cannot be read: No such file or directory\n"),
+        ("certs", "certs: cannot be read: Is a directory\n"),
+        ("latin1.yaml", "latin1.yaml: is not UTF-8\n"),
+    ] {
+        let output = world.outrigger(&["check", file]);
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), expected);
+        assert_eq!(output.status.code(), Some(USAGE));
+    }
+}
+
+#[test]
+fn exit_codes_of_the_command_line() {
+    let world = World::new("command-line");
+    for (arguments, code) in [
+        (&["version"][..], 0),
+        (&["--version"], 0),
+        (&["--help"], 0),
+        (&["check", "--help"], 0),
+        (&[], USAGE),
+        (&["fly"], USAGE),
+        (&["run"], USAGE),
+        (&["check"], USAGE),
+        (&["check", "a.yaml", "--config", "b.yaml"], USAGE),
+    ] {
+        let output = world.outrigger(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        let (said, silent) =
+            if code == 0 { (output.stdout, output.stderr) } else { (output.stderr, output.stdout) };
+        assert!(!said.is_empty() && silent.is_empty(), "{arguments:?}");
+    }
+    let help = String::from_utf8(world.outrigger(&["--help"]).stdout).unwrap();
+    assert!(help.contains("Examples:") && !help.contains("worker"), "{help}");
+}
+
+fn schema() -> Value {
+    let output = World::new("schema").outrigger(&["schema"]);
+    assert_eq!(output.status.code(), Some(0));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+type Written = BTreeMap<String, (Option<Value>, String)>;
+
+/// Every key below `schema`: its default (or example) if it holds a value, and its description.
+fn written_out(schema: &Value, path: &str, out: &mut Written) {
+    let mut enter = |key: &str, schema: &Value| {
+        let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        let comment = schema["description"].as_str().unwrap_or_else(|| panic!("{path} has no description"));
+        let before = out.len();
+        written_out(schema, &path, out);
+        let value = (out.len() == before).then(|| match &schema["default"] {
+            Value::Null => schema["examples"][0].clone(),
+            default => default.clone(),
+        });
+        assert_ne!(value, Some(Value::Null), "{path} has neither default nor example");
+        out.insert(path, (value, comment.to_owned()));
+    };
+    for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
+        enter(key, schema);
+    }
+    if schema["additionalProperties"].is_object() {
+        enter("gateway", &schema["additionalProperties"]);
+    }
+    let items = schema.get("items").into_iter();
+    for inner in items.chain(schema["anyOf"].as_array().into_iter().flatten()) {
+        written_out(inner, path, out);
+    }
+}
+
+/// Files of a folder by extension, sorted.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
+    files.sort();
+    files
+}
+
+/// A fresh folder to run the binary in, with every certificate that a file may name.
+struct World {
+    folder: PathBuf,
+}
+
+impl World {
+    fn new(name: &str) -> Self {
+        static MADE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("config-{name}-{}-{number}", std::process::id()));
+        let certs = folder.join("certs");
+        fs::create_dir_all(&certs).unwrap();
+        for name in ["tls", "client", "ca"] {
+            let (cert, key) = identity(name);
+            fs::write(certs.join(name).with_extension("crt"), cert.to_pem().unwrap()).unwrap();
+            fs::write(certs.join(name).with_extension("key"), key.private_key_to_pem_pkcs8().unwrap())
+                .unwrap();
+        }
+        let (_, key) = identity("encrypted");
+        let encrypted = key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_128_cbc(), b"secret").unwrap();
+        fs::write(certs.join("encrypted.key"), encrypted).unwrap();
+        let garbage = "-----BEGIN CERTIFICATE-----\nbm8gY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n";
+        fs::write(certs.join("garbage.crt"), garbage).unwrap();
+        Self { folder }
+    }
+
+    /// Copies a file, with the container's paths led into this folder. Lines keep their numbers.
+    fn copy(&self, file: &Path, name: &str) {
+        let text = fs::read_to_string(file).unwrap().replace(" /certs/", " certs/");
+        let text = match text.contains("\nsessions:") {
+            true => text.replace("/var/lib/outrigger", "state"),
+            false => format!("{text}sessions: {{ embedded: {{ path: state }} }}\n"),
+        };
+        fs::write(self.folder.join(name), text).unwrap();
+    }
+
+    fn outrigger(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_outrigger"))
+            .args(arguments)
+            .current_dir(&self.folder)
+            .env_clear()
+            .env("GATEWAY_TOKEN", "s3cret")
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // What a failed test leaves behind is in the build folder, and the next run does not meet it.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A self-signed certificate and its key.
+fn identity(name: &str) -> (X509, PKey<Private>) {
+    let curve = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    let key = PKey::from_ec_key(EcKey::generate(&curve).unwrap()).unwrap();
+    let mut subject = X509Name::builder().unwrap();
+    subject.append_entry_by_nid(Nid::COMMONNAME, name).unwrap();
+    let subject = subject.build();
+    let mut cert = X509::builder().unwrap();
+    cert.set_version(2).unwrap();
+    cert.set_subject_name(&subject).unwrap();
+    cert.set_issuer_name(&subject).unwrap();
+    cert.set_pubkey(&key).unwrap();
+    cert.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    cert.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+    cert.sign(&key, MessageDigest::sha256()).unwrap();
+    (cert.build(), key)
+}
