@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn one_session_header_or_none() {
-        let read = |values: &[&'static [u8]]| session_header(values.to_vec().into_iter());
+        let read = |values: &[&'static [u8]]| session_header(values.iter().copied());
         assert_eq!(read(&[]), SessionHeader::None);
         assert_eq!(read(&[b"abc"]), SessionHeader::One("abc"));
         assert_eq!(read(&[b"abc", b"abc"]), SessionHeader::One("abc"));
