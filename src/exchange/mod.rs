@@ -4,7 +4,7 @@
 //! method, id), and because a head and a body that leave in one write cost the upstream one wake-up instead of two.
 
 mod connection;
-mod relay;
+pub(crate) mod relay;
 mod reply;
 pub(crate) mod request;
 

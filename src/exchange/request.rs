@@ -297,6 +297,12 @@ pub(crate) fn is_dropped(name: &str, head: &RequestHeader, profile: Profile) -> 
         || fields::is_nominated(head.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes()), name)
 }
 
+/// The crumbs that HTTP/2 lets a client split its cookie into, as HTTP/1.1 wants them (RFC 9113 §8.2.3).
+pub(crate) fn joined_cookie(head: &RequestHeader) -> Option<Vec<u8>> {
+    let crumbs: Vec<&[u8]> = head.headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes()).collect();
+    (head.version == http::Version::HTTP_2 && crumbs.len() > 1).then(|| crumbs.join(&b"; "[..]))
+}
+
 /// Request line and fields in HTTP/1.1 wire form.
 fn write_head(wire: &mut Vec<u8>, head: &RequestHeader, profile: Profile, inbound: &Inbound, origin: &Origin) {
     for part in [inbound.method.as_str().as_bytes(), b" ", origin_form(head), b" HTTP/1.1\r\n"] {
@@ -311,10 +317,16 @@ fn write_head(wire: &mut Vec<u8>, head: &RequestHeader, profile: Profile, inboun
         field("host", authority.as_bytes());
         field("x-forwarded-host", authority.as_bytes());
     }
+    let cookie = joined_cookie(head);
+    if let Some(cookie) = &cookie {
+        field("cookie", cookie);
+    }
     let stray_session = !sessions_count(inbound.era);
     for (name, value) in &head.headers {
         let name = name.as_str();
-        let set_anew = matches!(name, "host" | "content-length" | "content-encoding" | "expect" | "accept-encoding");
+        let set_anew =
+            matches!(name, "host" | "content-length" | "content-encoding" | "expect" | "accept-encoding")
+                || (cookie.is_some() && name == "cookie");
         if set_anew || is_dropped(name, head, profile) || (stray_session && name == "mcp-session-id") {
             continue;
         }

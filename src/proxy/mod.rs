@@ -115,8 +115,8 @@ impl ProxyHttp for Proxy {
         pass::request_head(session, &self.app, self.listener, request, &mut context.record)
     }
 
-    async fn response_filter(&self, session: &mut Session, _: &mut ResponseHeader, context: &mut Context) -> Result<()> {
-        pass::response_head(session, &self.app, &mut context.record);
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, context: &mut Context) -> Result<()> {
+        pass::response_head(session, &self.app, head, &mut context.record);
         Ok(())
     }
 

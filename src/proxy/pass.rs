@@ -14,7 +14,8 @@ use pingora_proxy::{FailToProxy, Session};
 use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
-use crate::exchange::request::{is_dropped, origin_form, public_origin};
+use crate::exchange::relay::connection_fields;
+use crate::exchange::request::{is_dropped, joined_cookie, origin_form, public_origin};
 
 use super::Context;
 
@@ -96,6 +97,9 @@ pub(super) fn request_head(
     for name in &dropped {
         request.remove_header(name);
     }
+    if let Some(cookie) = joined_cookie(head) {
+        request.insert_header(header::COOKIE, cookie)?;
+    }
     if !request.raw_path().starts_with(b"/") {
         request.set_raw_path(origin_form(head))?;
     }
@@ -108,8 +112,14 @@ pub(super) fn request_head(
     Ok(())
 }
 
-pub(super) fn response_head(session: &mut Session, app: &App, record: &mut Record) {
+/// The head as the client gets it; the fields of a protocol switch stay.
+pub(super) fn response_head(session: &mut Session, app: &App, head: &mut ResponseHeader, record: &mut Record) {
     record.first_byte = Some(record.started.elapsed());
+    let switching = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
+    let keep = |name: &str| name == "transfer-encoding" || (switching && matches!(name, "connection" | "upgrade"));
+    for name in connection_fields(head).into_iter().filter(|name| !keep(name.as_str())) {
+        head.remove_header(&name);
+    }
     if app.draining() {
         session.as_downstream_mut().set_keepalive(None);
     }
@@ -133,7 +143,8 @@ pub(super) async fn fail(session: &mut Session, app: &App, error: &Error, record
         ErrorType::InvalidHTTPHeader => answer(Fault::MalformedAnswer),
         _ => answer(Fault::NoAnswer),
     };
-    if let Some(fault) = &sentence {
+    // The exchange accounts for its own failures before it asks for the cut that leads here.
+    if let Some(fault) = sentence.as_ref().filter(|_| record.fault.is_none()) {
         record.fault = Some(fault.kind());
         app.counters.fault(fault.kind());
         log::warn!("pass-through: {}: {error}", fault.kind());
