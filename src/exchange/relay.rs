@@ -54,7 +54,11 @@ pub(crate) async fn relay(
         Err(Stop::Cut(error)) => {
             record.fault = Some("answer_broken");
             app.counters.fault("answer_broken");
-            log::warn!("upstream {}, peer {}: answer broken: {error}", upstream.name, upstream.peer_names[answer.peer]);
+            log::warn!(
+                "upstream {}, peer {}: answer broken: {error}",
+                upstream.name,
+                upstream.peer_names[answer.peer]
+            );
             Err(Stop::Cut(error))
         }
         Err(stop) => Err(stop),
@@ -111,7 +115,8 @@ fn outward(head: &ResponseHeader, client: http::Version) -> ResponseHeader {
         outward.remove_header(&name);
     }
     let bodiless = matches!(head.status.as_u16(), 204 | 304);
-    if !bodiless && client == http::Version::HTTP_11 && !outward.headers.contains_key(header::CONTENT_LENGTH) {
+    if !bodiless && client == http::Version::HTTP_11 && !outward.headers.contains_key(header::CONTENT_LENGTH)
+    {
         // Static text: cannot fail.
         let _ = outward.insert_header(header::TRANSFER_ENCODING, "chunked");
     }
@@ -140,7 +145,9 @@ fn silent() -> pingora_core::BError {
 /// The beginning of an HTTP+SSE stream: its `endpoint` event names the session, whose owner must be known before the client reads it.
 enum Opening {
     /// Every other answer, and a stream whose first event has passed.
-    Past { claimed: Option<(SessionKey, Claim)> },
+    Past {
+        claimed: Option<(SessionKey, Claim)>,
+    },
     Awaiting(FirstEvent),
 }
 
@@ -158,12 +165,21 @@ impl Opening {
         matches!(self, Self::Past { .. })
     }
 
-    async fn pass(&mut self, app: &App, upstream: &Upstream, target: &Target, peer: usize, chunk: Bytes) -> Bytes {
+    async fn pass(
+        &mut self,
+        app: &App,
+        upstream: &Upstream,
+        target: &Target,
+        peer: usize,
+        chunk: Bytes,
+    ) -> Bytes {
         let Self::Awaiting(first) = self else { return chunk };
         let step = first.push(&chunk);
         let done = first.done();
         let mut claimed = None;
-        if let Some((session_id, target)) = step.endpoint.as_deref().and_then(|url| named_by(app, target, url)) {
+        if let Some((session_id, target)) =
+            step.endpoint.as_deref().and_then(|url| named_by(app, target, url))
+        {
             claim(app, upstream, &target, &session_id, peer).await;
             let key = SessionKey::new(&upstream.name, &session_id);
             claimed = app.registry.ask(&key).await.ok().flatten().map(|claim| (key, claim));
@@ -204,7 +220,9 @@ fn named_by(app: &App, stream: &Target, url: &str) -> Option<(String, Target)> {
     let route = app.settings.routes.classify(path.as_bytes(), false);
     let messages = Target::of(route, stream.listener).filter(|target| target.endpoint == Endpoint::Message);
     if messages.is_none() {
-        log::warn!("the endpoint event's path {path} is none of routes.message; its messages may miss the session's owner");
+        log::warn!(
+            "the endpoint event's path {path} is none of routes.message; its messages may miss the session's owner"
+        );
     }
     Some((session_id, messages.unwrap_or_else(|| stream.clone())))
 }
