@@ -1,17 +1,14 @@
-"""What one client may take of the proxy: bytes, fields, time, connections. Each limit is met from both sides and has its counter."""
+"""What one client may take of the proxy: bytes, fields, time, connections. Each limit is met, and has its counter."""
 
-import ssl
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
-import h2.events
 import pytest
+
 from harness import (
     JSON,
-    Closed,
     Connection,
     Outrigger,
-    RawClient,
     RawUpstream,
     chunk,
     event,
@@ -21,7 +18,7 @@ from harness import (
     response,
     wait_until,
 )
-from load.http2 import Frames, GoneAway
+from harness.http2 import Http2Client
 
 PING = b'{"jsonrpc":"2.0","id":7,"method":"ping"}'
 #: Room for a busy machine, far below what would be no limit at all.
@@ -88,73 +85,11 @@ def small_world(pki, tmp_path):
         world.upstream.close()
 
 
-class Http2:
-    """A blocking HTTP/2 client on a raw connection: what is sent is the test's business, what came is in `events`."""
-
-    def __init__(self, world, pki):
-        self.connection = RawClient(world.secure, pki.client_context(alpn=("h2",)))
-        self.frames = Frames()
-        self.events: list = []
-        self.flush()
-
-    def flush(self) -> None:
-        self.connection.send(self.frames.h2.data_to_send())
-
-    def open(self, method="POST", path="/mcp", fields=(), end=False) -> int:
-        number = self.frames.h2.get_next_available_stream_id()
-        head = [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", path), *fields]
-        self.frames.h2.send_headers(number, head, end_stream=end)
-        self.flush()
-        return number
-
-    def ask(self, method="POST", path="/mcp", body=PING, fields=()) -> tuple[int, dict, bytes]:
-        number = self.open(method, path, [("content-type", "application/json"), *fields], end=not body)
-        if body:
-            self.frames.h2.send_data(number, body, end_stream=True)
-            self.flush()
-        return self.answer(number)
-
-    def answer(self, number: int) -> tuple[int, dict, bytes]:
-        """Status, fields and body of stream `number`; Closed if the connection ends before."""
-        over = (h2.events.StreamEnded, h2.events.StreamReset)
-        while not any(isinstance(event, over) and event.stream_id == number for event in self.events):
-            self.receive()
-        mine = [event for event in self.events if getattr(event, "stream_id", None) == number]
-        fields = next(dict(event.headers) for event in mine if isinstance(event, h2.events.ResponseReceived))
-        body = b"".join(event.data for event in mine if isinstance(event, h2.events.DataReceived))
-        return int(fields[":status"]), fields, body
-
-    def receive(self) -> None:
-        for event in self.frames.receive(self.connection.read_some()):
-            self.events.append(event)
-        if data := self.frames.h2.data_to_send():
-            self.connection.send(data)
-
-    def wait_closed(self) -> float:
-        """Seconds until the server ended the connection, by GOAWAY or by closing it."""
-        began = time.monotonic()
-        try:
-            while not any(isinstance(event, GoneAway) for event in self.events):
-                self.receive()
-        except (Closed, ssl.SSLError):
-            pass
-        return time.monotonic() - began
-
-    def close(self) -> None:
-        self.connection.close()
-
-
 @pytest.fixture
 def http2(pki):
-    opened = []
-
-    def make(world) -> Http2:
-        opened.append(Http2(world, pki))
-        return opened[-1]
-
-    yield make
-    for client in opened:
-        client.close()
+    """`http2(world)`: a client on the TLS listener."""
+    with ExitStack() as ends:
+        yield lambda world: ends.enter_context(Http2Client(world.secure, pki.client_context(alpn=("h2",))))
 
 
 REFUSED_HEADS = 'outrigger_refused_heads_total{{reason="{}"}}'
@@ -233,14 +168,14 @@ def test_as_many_fields_as_allowed_pass_and_one_more_is_431(world):
 
 def test_h2_heads_have_the_same_limits(world, http2):
     client = http2(world)
-    assert client.ask()[0] == 200
+    assert client.ask("POST", "/mcp", PING, JSON).status == 200
     with counted(world, FAULTS, "too_many_fields"):
-        assert client.ask("GET", "/any", b"", [(f"x-{number}", "1") for number in range(25)])[0] == 431
+        assert client.ask("GET", "/any", b"", [(f"x-{number}", "1") for number in range(25)]).status == 431
     client = http2(world)
     seen = len(world.upstream.requests)
-    assert client.ask("GET", "/any", b"", [("x-fill", "f" * 5000)])[0] == 431
+    assert client.ask("GET", "/any", b"", [("x-fill", "f" * 5000)]).status == 431
     assert len(world.upstream.requests) == seen
-    assert client.ask()[0] == 200, "one stream's head is no reason to end the connection"
+    assert client.ask("POST", "/mcp", PING, JSON).status == 200, "one stream's head is no reason to end the connection"
 
 
 @pytest.mark.parametrize(
@@ -263,10 +198,8 @@ def test_two_lengths_are_refused(fields, world):
 
 def drip(connection: Connection, data: bytes) -> None:
     """Byte by byte, ten a second, until the other end closes; a limit on each read alone would never notice."""
-    try:
+    with suppress(BrokenPipeError, ConnectionResetError):
         connection.send_slowly(data, pause=0.1)
-    except (BrokenPipeError, ConnectionResetError):
-        pass
 
 
 @pytest.mark.parametrize("requests_before", [0, 1])
@@ -328,12 +261,11 @@ def test_an_h2_body_that_stops_is_408_and_the_connection_lives(world, http2):
     client = http2(world)
     with counted(world, FAULTS, "body_too_slow"):
         began = time.monotonic()
-        number = client.open(fields=[("content-type", "application/json"), ("content-length", "1000")])
-        client.frames.h2.send_data(number, b'{"jsonrpc"')
-        client.flush()
-        assert client.answer(number)[0] == 408
+        stream = client.begin("POST", "/mcp", None, {**JSON, "Content-Length": "1000"})
+        stream.send(b'{"jsonrpc"')
+        assert stream.read_response().status == 408
         assert 0.9 < time.monotonic() - began < 1 + SLACK
-    assert client.ask()[0] == 200
+    assert client.ask("POST", "/mcp", PING, JSON).status == 200
 
 
 def test_a_body_that_passes_through_has_the_same_time(world):
@@ -376,20 +308,19 @@ def test_an_idle_connection_is_closed_in_time(world):
 
 def test_an_idle_h2_connection_is_closed_in_time(world, http2):
     silent, used = http2(world), http2(world)
-    assert used.ask()[0] == 200
+    assert used.ask("POST", "/mcp", PING, JSON).status == 200
     for client in (silent, used):
-        assert client.wait_closed() < 2 + SLACK
+        client.wait_closed(2 + SLACK)
     nothing_left(world)
 
 
 def test_a_silent_event_stream_is_not_idle(world, http2):
     plain = world.client()
     plain.send(request("GET", "/mcp", headers={"Accept": "text/event-stream"}))
-    encrypted = http2(world)
-    encrypted.open("GET", fields=[("accept", "text/event-stream")], end=True)
+    encrypted = http2(world).begin("GET", "/mcp", headers={"Accept": "text/event-stream"})
     plain.read_until(b"last", patience=6)
-    while not any(b"last" in getattr(event, "data", b"") for event in encrypted.events):
-        encrypted.receive()
+    while b"last" not in encrypted.body:
+        encrypted.read_piece()
     plain.close()
 
 
@@ -421,10 +352,10 @@ def test_one_connection_too_many_is_503_and_the_others_work(small_world):
 def test_one_h2_connection_too_many_ends_and_the_others_work(small_world, http2):
     world = small_world(1)
     first = http2(world)
-    assert first.ask()[0] == 200
+    assert first.ask("POST", "/mcp", PING, JSON).status == 200
     with counted(world, REFUSED_HEADS, "too_many_connections"):
-        assert http2(world).wait_closed() < SLACK
-    assert first.ask()[0] == 200
+        http2(world).wait_closed(SLACK)
+    assert first.ask("POST", "/mcp", PING, JSON).status == 200
     first.close()
     nothing_left(world)
-    assert http2(world).ask()[0] == 200
+    assert http2(world).ask("POST", "/mcp", PING, JSON).status == 200
