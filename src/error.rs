@@ -23,6 +23,8 @@ pub enum Fault {
     BodyTooSlow,
     UnsupportedEncoding,
     BrokenEncoding,
+    /// The body's chunks do not add up.
+    BrokenFraming,
     MalformedSession,
     AmbiguousPath,
     NoSuchPath,
@@ -56,7 +58,10 @@ impl Fault {
             Self::BadMessage(_) | Self::BatchRefused | Self::BodyTooLarge { .. } | Self::BodyTooSlow => {
                 Blame::Client
             }
-            Self::UnsupportedEncoding | Self::BrokenEncoding | Self::MalformedSession => Blame::Client,
+            Self::UnsupportedEncoding
+            | Self::BrokenEncoding
+            | Self::BrokenFraming
+            | Self::MalformedSession => Blame::Client,
             Self::AmbiguousPath | Self::NoSuchPath | Self::TooManyFields => Blame::Client,
             Self::SessionLost | Self::NoPeer | Self::ConnectTimeout | Self::TlsHandshake => Blame::Upstream,
             Self::WriteFailed | Self::FirstByteTimeout | Self::NoAnswer | Self::MalformedAnswer => {
@@ -69,7 +74,7 @@ impl Fault {
     /// HTTP status of the reply.
     pub fn status(&self) -> u16 {
         match self {
-            Self::BadMessage(_) | Self::BatchRefused | Self::BrokenEncoding => 400,
+            Self::BadMessage(_) | Self::BatchRefused | Self::BrokenEncoding | Self::BrokenFraming => 400,
             Self::MalformedSession | Self::AmbiguousPath => 400,
             Self::NoSuchPath | Self::SessionLost => 404,
             Self::BodyTooSlow => 408,
@@ -108,6 +113,7 @@ impl Fault {
                 "This Content-Encoding is not supported; send gzip, deflate or identity"
             }
             Self::BrokenEncoding => "The request body does not decode by its Content-Encoding",
+            Self::BrokenFraming => "The framing of the request body is broken",
             Self::MalformedSession => "Mcp-Session-Id is malformed or sent several times",
             Self::AmbiguousPath => "The path can be read in two ways",
             Self::NoSuchPath => "Not found",
@@ -134,6 +140,7 @@ impl Fault {
             Self::BodyTooSlow => "body_too_slow",
             Self::UnsupportedEncoding => "unsupported_encoding",
             Self::BrokenEncoding => "broken_encoding",
+            Self::BrokenFraming => "broken_framing",
             Self::MalformedSession => "malformed_session",
             Self::AmbiguousPath => "ambiguous_path",
             Self::NoSuchPath => "no_such_path",
@@ -171,6 +178,7 @@ mod tests {
             BodyTooSlow,
             UnsupportedEncoding,
             BrokenEncoding,
+            BrokenFraming,
             MalformedSession,
             AmbiguousPath,
             NoSuchPath,

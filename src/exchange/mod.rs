@@ -102,6 +102,7 @@ pub async fn run(
         Err(Stop::Reply(fault)) => reply::fault(session, app, &caller, &fault, record).await,
         Err(Stop::ClientGone) => {
             record.client_gone = true;
+            session.as_downstream_mut().set_keepalive(None);
             // With a head sent, an orderly end would make the part that left look like the whole.
             let begun = session.response_written().is_some();
             if begun { Error::e_explain(ErrorType::WriteError, "the client went away") } else { Ok(()) }

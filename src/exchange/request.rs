@@ -4,6 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::header;
+use pingora_core::ErrorType;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
@@ -213,7 +214,7 @@ pub(crate) async fn read_body(session: &mut Session, app: &App) -> Result<Bytes,
 
 async fn collect(session: &mut Session, limit: usize) -> Result<Bytes, Stop> {
     let downstream = session.as_downstream_mut();
-    let read = |chunk: pingora_core::Result<Option<Bytes>>| chunk.map_err(|_| Stop::ClientGone);
+    let read = |chunk: pingora_core::Result<Option<Bytes>>| chunk.map_err(|error| unreadable(&error));
     let Some(first) = read(downstream.read_request_body().await)? else { return Ok(Bytes::new()) };
     if first.len() > limit {
         return Err(Fault::BodyTooLarge { limit }.into());
@@ -229,6 +230,15 @@ async fn collect(session: &mut Session, limit: usize) -> Result<Bytes, Stop> {
         }
     }
     Err(Fault::BodyTooLarge { limit }.into())
+}
+
+/// Whether the client left in the middle of its body, or is still there and cannot count.
+fn unreadable(error: &pingora_core::Error) -> Stop {
+    match error.etype() {
+        ErrorType::ReadTimedout => Fault::BodyTooSlow.into(),
+        ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error => Stop::ClientGone,
+        _ => Fault::BrokenFraming.into(),
+    }
 }
 
 fn expects_continue(session: &Session) -> bool {

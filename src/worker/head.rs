@@ -42,11 +42,12 @@ macro_rules! refusal {
 refusal!(TOO_LARGE, "head_too_large", "431 Request Header Fields Too Large", "The request head is too large");
 refusal!(TOO_MANY, "too_many_fields", "431 Request Header Fields Too Large", "Too many header fields");
 refusal!(TOO_SLOW, "head_too_slow", "408 Request Timeout", "The request head did not arrive in time");
+refusal!(TWO_LENGTHS, "two_lengths", "400 Bad Request", "The head gives the length of the body twice");
 refusal!(
-    TWO_LENGTHS,
-    "two_lengths",
-    "400 Bad Request",
-    "Content-Length and Transfer-Encoding exclude each other"
+    NOT_CHUNKED,
+    "not_chunked",
+    "501 Not Implemented",
+    "Only the chunked transfer coding is supported, and only once"
 );
 refusal!(
     TOO_MANY_CONNECTIONS,
@@ -78,10 +79,14 @@ pub fn inspect(bytes: &[u8], limit: usize, most: usize) -> Verdict {
         }
         if start > first_line {
             fields += 1;
-            if names(line, b"content-length") {
-                length = Some(number(line));
+            if names(line, b"content-length") && length.replace(number(line)).is_some() {
+                return Verdict::Refused(TWO_LENGTHS);
             }
-            encoding |= names(line, b"transfer-encoding");
+            if names(line, b"transfer-encoding")
+                && (std::mem::replace(&mut encoding, true) || !is_chunked(line))
+            {
+                return Verdict::Refused(NOT_CHUNKED);
+            }
             upgrade |= names(line, b"upgrade");
         }
         if fields > most {
@@ -90,6 +95,13 @@ pub fn inspect(bytes: &[u8], limit: usize, most: usize) -> Verdict {
         start = end + 1;
     }
     if bytes.len() >= limit { Verdict::Refused(TOO_LARGE) } else { Verdict::Partial }
+}
+
+/// Pingora looks at the last coding only; another server may look at the first.
+fn is_chunked(line: &[u8]) -> bool {
+    line.splitn(2, |byte| *byte == b':')
+        .nth(1)
+        .is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"chunked"))
 }
 
 /// The value of a length field; whether it is a lawful one is Pingora's to judge.
