@@ -114,6 +114,10 @@ fn outward(head: &ResponseHeader, client: http::Version) -> ResponseHeader {
     for name in connection_fields(head) {
         outward.remove_header(&name);
     }
+    if is_event_stream(head) {
+        // Pingora gathers what has a length until it is whole; events must leave one by one.
+        outward.remove_header(&header::CONTENT_LENGTH);
+    }
     let bodiless = matches!(head.status.as_u16(), 204 | 304);
     if !bodiless && client == http::Version::HTTP_11 && !outward.headers.contains_key(header::CONTENT_LENGTH)
     {

@@ -82,10 +82,14 @@ impl Gate {
     }
 
     async fn refuse(&self, stream: &mut Stream, refusal: head::Refusal) {
-        self.app.counters.refused_heads.with_label_values(&[refusal.reason]).inc();
+        self.count_refusal(refusal);
         // Whether the client still reads it or not, the connection is over.
         let _ = timeout(self.app.settings.timeouts.write, stream.write_all(refusal.response)).await;
         let _ = stream.shutdown().await;
+    }
+
+    fn count_refusal(&self, refusal: head::Refusal) {
+        self.app.counters.refused_heads.with_label_values(&[refusal.reason]).inc();
     }
 
     /// The bytes of one head and whatever came with it.
@@ -146,7 +150,9 @@ impl ServerApp for Gate {
         let h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         let most = i64::try_from(self.app.settings.limits.connections).unwrap_or(i64::MAX);
         if connections.get() > most && !self.probe.under_way() {
-            if !h2 {
+            if h2 {
+                self.count_refusal(head::TOO_MANY_CONNECTIONS);
+            } else {
                 self.refuse(&mut stream, head::TOO_MANY_CONNECTIONS).await;
             }
             return None;
