@@ -113,7 +113,7 @@ def test_a_reload_replaces_the_worker_and_its_stream_lives_on(outrigger, raw_ups
     (old,) = world.worker_pids()
 
     assert world.reload() == 2
-    wait_for(world, "generation 1 drains 1 streams")
+    wait_for(world, "generation 1 drains 1 stream,")
     assert old in world.worker_pids() and len(world.worker_pids()) == 2
 
     stream.end()
@@ -221,9 +221,9 @@ def new_worker(world, known: list[int]) -> int:
 @pytest.mark.parametrize(
     ("number", "reason"), [(signal.SIGSTOP, "not ready within 2.0 s"), (signal.SIGKILL, "SIGKILL")]
 )
-def test_a_generation_that_does_not_become_ready_is_given_up(outrigger, raw_upstream, number, reason):
-    world = outrigger([raw_upstream(result_for_each).address], {"reload": {"ready_timeout": "2s"}})
+def test_a_generation_that_does_not_become_ready_is_given_up(world, number, reason):
     old = world.worker_pids()
+    world.write_config({"reload": {"ready_timeout": "2s"}})
     world.process.signal(signal.SIGHUP)
     new = new_worker(world, old)
     os.kill(new, number)
@@ -243,6 +243,18 @@ def test_connections_wait_while_a_killed_worker_is_replaced(world):
     wait_for(world, "generation 1 died", "SIGKILL")
     assert world.metrics()["outrigger_worker_restarts_total"] == 1
     world.stop()
+
+
+def test_a_worker_that_leaves_unasked_is_replaced_before_its_streams_end(outrigger, raw_upstream, stream):
+    world = outrigger([raw_upstream(stream, result_for_each).address])
+    client = open_stream(world)
+    (worker,) = world.worker_pids()
+    os.kill(worker, signal.SIGTERM)
+    wait_for(world, "generation 1 leaves though the supervisor did not ask it to")
+    assert ask(world.address) == 200
+    stream.end()
+    read_end(client)
+    wait_for(world, "generation 1 drained in")
 
 
 def test_a_worker_that_dies_again_and_again_is_restarted_more_slowly(world):
@@ -274,7 +286,7 @@ def test_a_stop_waits_for_streams(outrigger, raw_upstream, stream):
     world = outrigger([raw_upstream(stream).address])
     client = open_stream(world)
     world.process.signal(signal.SIGTERM)
-    wait_for(world, "generation 1 drains 1 streams")
+    wait_for(world, "generation 1 drains 1 stream,")
     assert world.process.running
     stream.end()
     read_end(client)
@@ -294,7 +306,7 @@ def test_too_many_drains_end_the_oldest(outrigger, raw_upstream, stream):
     world = outrigger([raw_upstream(stream, result_for_each).address], {"drain": {"max_generations": 1}})
     with open_stream(world) as client:
         world.reload()
-        wait_for(world, "generation 1 drains 1 streams")
+        wait_for(world, "generation 1 drains 1 stream,")
         world.reload()
         wait_for(world, "generation 1 killed: more than drain.max_generations drain")
         client.wait_closed()

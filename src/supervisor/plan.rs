@@ -57,9 +57,10 @@ impl Plan {
     }
 }
 
-/// Two supervisors with one registry would overwrite each other's sessions.
+/// Two supervisors with one registry would overwrite each other's sessions. (The registry has a lock file of its own, which
+/// our workers share.)
 fn lock(folder: &Path) -> Result<Flock<File>, Refusal> {
-    let path = folder.join("lock");
+    let path = folder.join("supervisor.lock");
     let open = || {
         fs::create_dir_all(folder)?;
         File::options().create(true).truncate(false).write(true).open(&path)
