@@ -32,9 +32,21 @@ from harness.stage import MCP, call
 
 
 @pytest.fixture
-def world(outrigger, raw_upstream) -> Outrigger:
-    """Outrigger in front of an upstream that answers every request."""
-    return outrigger([raw_upstream(result_for_each).address])
+def a_world(outrigger, raw_upstream):
+    """Outrigger in front of an upstream with these scripts; its supervisor, too, knows that generation 1 serves."""
+
+    def make(*scripts, config=None) -> Outrigger:
+        world = outrigger([raw_upstream(*scripts).address], config)
+        wait_for(world, "generation 1 ready")
+        return world
+
+    return make
+
+
+@pytest.fixture
+def world(a_world) -> Outrigger:
+    """Every request gets an answer."""
+    return a_world(result_for_each)
 
 
 class Stream:
@@ -107,8 +119,8 @@ def run_to_end(config: Path) -> subprocess.CompletedProcess:
 # -- rotation
 
 
-def test_a_reload_replaces_the_worker_and_its_stream_lives_on(outrigger, raw_upstream, stream):
-    world = outrigger([raw_upstream(stream).address])
+def test_a_reload_replaces_the_worker_and_its_stream_lives_on(a_world, stream):
+    world = a_world(stream)
     client = open_stream(world)
     (old,) = world.worker_pids()
 
@@ -245,8 +257,8 @@ def test_connections_wait_while_a_killed_worker_is_replaced(world):
     world.stop()
 
 
-def test_a_worker_that_leaves_unasked_is_replaced_before_its_streams_end(outrigger, raw_upstream, stream):
-    world = outrigger([raw_upstream(stream, result_for_each).address])
+def test_a_worker_that_leaves_unasked_is_replaced_before_its_streams_end(a_world, stream):
+    world = a_world(stream, result_for_each)
     client = open_stream(world)
     (worker,) = world.worker_pids()
     os.kill(worker, signal.SIGTERM)
@@ -268,8 +280,8 @@ def test_a_worker_that_dies_again_and_again_is_restarted_more_slowly(world):
     assert ask(world.address) == 200
 
 
-def test_a_worker_does_not_outlive_its_supervisor_longer_than_its_streams(outrigger, raw_upstream, stream):
-    world = outrigger([raw_upstream(stream).address])
+def test_a_worker_does_not_outlive_its_supervisor_longer_than_its_streams(a_world, stream):
+    world = a_world(stream)
     client = open_stream(world)
     (worker,) = world.worker_pids()
     world.process.signal(signal.SIGKILL)
@@ -282,8 +294,8 @@ def test_a_worker_does_not_outlive_its_supervisor_longer_than_its_streams(outrig
 # -- the end
 
 
-def test_a_stop_waits_for_streams(outrigger, raw_upstream, stream):
-    world = outrigger([raw_upstream(stream).address])
+def test_a_stop_waits_for_streams(a_world, stream):
+    world = a_world(stream)
     client = open_stream(world)
     world.process.signal(signal.SIGTERM)
     wait_for(world, "generation 1 drains 1 stream,")
@@ -293,8 +305,8 @@ def test_a_stop_waits_for_streams(outrigger, raw_upstream, stream):
     assert world.process.wait() == 0
 
 
-def test_a_stop_does_not_wait_for_ever(outrigger, raw_upstream, stream):
-    world = outrigger([raw_upstream(stream).address], {"shutdown": {"timeout": "1s"}})
+def test_a_stop_does_not_wait_for_ever(a_world, stream):
+    world = a_world(stream, config={"shutdown": {"timeout": "1s"}})
     with open_stream(world):
         begun = time.monotonic()
         world.stop()
@@ -302,8 +314,8 @@ def test_a_stop_does_not_wait_for_ever(outrigger, raw_upstream, stream):
     assert "generation 1 killed: still draining after shutdown.timeout" in story(world)
 
 
-def test_too_many_drains_end_the_oldest(outrigger, raw_upstream, stream):
-    world = outrigger([raw_upstream(stream, result_for_each).address], {"drain": {"max_generations": 1}})
+def test_too_many_drains_end_the_oldest(a_world, stream):
+    world = a_world(stream, result_for_each, config={"drain": {"max_generations": 1}})
     with open_stream(world) as client:
         world.reload()
         wait_for(world, "generation 1 drains 1 stream,")
