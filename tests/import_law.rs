@@ -11,22 +11,79 @@ struct Law {
     why: &'static str,
 }
 
-const IMPURE: &[&str] =
-    &["tokio", "pingora", "pingora_core", "pingora_proxy", "pingora_http", "redis", "heed", "std::fs", "std::io", "std::net::Tcp",
-      "std::time::Instant", "std::time::SystemTime", "std::thread", "std::env", "log::", "openssl"];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "pingora",
+    "pingora_core",
+    "pingora_proxy",
+    "pingora_http",
+    "redis",
+    "heed",
+    "std::fs",
+    "std::io",
+    "std::net::Tcp",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "std::thread",
+    "std::env",
+    "log::",
+    "openssl",
+];
 
 const LAWS: &[Law] = &[
     Law { room: "mcp", forbidden: IMPURE, why: "pure: bytes in, decisions out" },
-    Law { room: "mcp", forbidden: &["crate::config", "crate::app", "crate::registry"], why: "the rules of MCP know no configuration" },
+    Law {
+        room: "mcp",
+        forbidden: &["crate::config", "crate::app", "crate::registry"],
+        why: "the rules of MCP know no configuration",
+    },
     Law { room: "routing", forbidden: IMPURE, why: "pure: plain values in, decisions out" },
     Law { room: "supervisor/generation.rs", forbidden: IMPURE, why: "the supervisor's decisions are pure" },
     Law { room: "supervisor/generation", forbidden: IMPURE, why: "the supervisor's decisions are pure" },
-    Law { room: "exchange", forbidden: &["crate::worker", "crate::supervisor"], why: "a request knows no process" },
-    Law { room: "proxy", forbidden: &["crate::worker", "crate::supervisor"], why: "a request knows no process" },
-    Law { room: "upstream", forbidden: &["crate::worker", "crate::supervisor", "crate::exchange", "crate::proxy"], why: "lower room" },
-    Law { room: "registry", forbidden: &["crate::worker", "crate::supervisor", "crate::exchange", "crate::proxy"], why: "lower room" },
-    Law { room: "config", forbidden: &["pingora", "tokio", "crate::worker", "crate::supervisor", "crate::exchange", "crate::proxy"], why: "the configuration knows no engine" },
-    Law { room: "supervisor", forbidden: &["pingora_proxy", "pingora_http", "http::", "crate::exchange", "crate::proxy", "crate::upstream"], why: "the supervisor knows nothing of HTTP" },
+    Law {
+        room: "exchange",
+        forbidden: &["crate::worker", "crate::supervisor"],
+        why: "a request knows no process",
+    },
+    Law {
+        room: "proxy",
+        forbidden: &["crate::worker", "crate::supervisor"],
+        why: "a request knows no process",
+    },
+    Law {
+        room: "upstream",
+        forbidden: &["crate::worker", "crate::supervisor", "crate::exchange", "crate::proxy"],
+        why: "lower room",
+    },
+    Law {
+        room: "registry",
+        forbidden: &["crate::worker", "crate::supervisor", "crate::exchange", "crate::proxy"],
+        why: "lower room",
+    },
+    Law {
+        room: "config",
+        forbidden: &[
+            "pingora",
+            "tokio",
+            "crate::worker",
+            "crate::supervisor",
+            "crate::exchange",
+            "crate::proxy",
+        ],
+        why: "the configuration knows no engine",
+    },
+    Law {
+        room: "supervisor",
+        forbidden: &[
+            "pingora_proxy",
+            "pingora_http",
+            "http::",
+            "crate::exchange",
+            "crate::proxy",
+            "crate::upstream",
+        ],
+        why: "the supervisor knows nothing of HTTP",
+    },
 ];
 
 fn sources(below: &Path) -> Vec<PathBuf> {
@@ -34,14 +91,18 @@ fn sources(below: &Path) -> Vec<PathBuf> {
         return vec![below.to_path_buf()];
     }
     let Ok(entries) = std::fs::read_dir(below) else { return Vec::new() };
-    entries.flat_map(|entry| sources(&entry.unwrap().path())).filter(|path| path.extension().is_some_and(|end| end == "rs")).collect()
+    entries
+        .flat_map(|entry| sources(&entry.unwrap().path()))
+        .filter(|path| path.extension().is_some_and(|end| end == "rs"))
+        .collect()
 }
 
 /// The code of a file: without comments, and without what follows `#[cfg(test)]` (tests stand at the foot).
 fn code(path: &Path) -> Vec<(usize, String)> {
     let text = std::fs::read_to_string(path).unwrap();
     let body = text.split("#[cfg(test)]").next().unwrap();
-    let lines = body.lines().enumerate().map(|(at, line)| (at + 1, line.split("//").next().unwrap().to_string()));
+    let lines =
+        body.lines().enumerate().map(|(at, line)| (at + 1, line.split("//").next().unwrap().to_string()));
     lines.filter(|(_, line)| !line.trim().is_empty()).collect()
 }
 
@@ -60,12 +121,22 @@ fn every_room_names_only_what_it_may() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut broken = Vec::new();
     for law in LAWS {
-        let files: Vec<_> = sources(&src.join(law.room)).into_iter().filter(|path| !path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")).collect();
+        let files: Vec<_> = sources(&src.join(law.room))
+            .into_iter()
+            .filter(|path| {
+                !path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
+            })
+            .collect();
         assert!(!files.is_empty() || law.room.ends_with("generation"), "no source in src/{}", law.room);
         for file in files {
             for (at, line) in code(&file) {
                 if let Some(needle) = law.forbidden.iter().find(|needle| names(&line, needle)) {
-                    broken.push(format!("{}:{at} names {needle} ({}): {}", file.display(), law.why, line.trim()));
+                    broken.push(format!(
+                        "{}:{at} names {needle} ({}): {}",
+                        file.display(),
+                        law.why,
+                        line.trim()
+                    ));
                 }
             }
         }
@@ -78,6 +149,7 @@ fn every_file_opens_with_its_story() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let files = sources(&src);
     assert!(files.len() > 20);
-    let silent: Vec<_> = files.iter().filter(|file| !std::fs::read_to_string(file).unwrap().starts_with("//!")).collect();
+    let silent: Vec<_> =
+        files.iter().filter(|file| !std::fs::read_to_string(file).unwrap().starts_with("//!")).collect();
     assert!(silent.is_empty(), "without a `//!` story: {silent:?}");
 }

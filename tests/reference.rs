@@ -61,5 +61,8 @@ fn the_readme_lists_every_key_as_the_code_knows_it() {
         std::fs::write(path, wanted).unwrap();
         return;
     }
-    assert!(readme == wanted, "README.md is older than the schema: UPDATE_README=1 cargo test --test reference");
+    assert!(
+        readme == wanted,
+        "README.md is older than the schema: UPDATE_README=1 cargo test --test reference"
+    );
 }

@@ -168,7 +168,7 @@ impl<'a> Found<'a> {
         Message { kind, method: self.method, protocol_version: self.protocol_version, params }
     }
 
-    /// The id for a refusal. A comma or brace must stand behind it: where a body breaks off, digits may lack their rest.
+    /// The id for a refusal. A comma or brace must stand behind it: where a body ends, digits may lack their rest.
     pub(super) fn certain_id(&self, text: &str) -> Option<Vec<u8>> {
         let span = self.id.clone()?;
         let behind = text[span.end..].trim_start_matches([' ', '\n', '\r', '\t']);

@@ -276,8 +276,8 @@ mod tests {
     #[test]
     fn each_message_of_a_batch_by_the_same_rule() {
         assert_spliced(&[(
-            r#"[{"method":"a"}, 1, {"id":1,"result":0}, {"params":{"server_id":"Y"},"method":"b"}]"#,
-            r#"[{"method":"a","params":{"server_id":"X"}}, 1, {"id":1,"result":0}, {"params":{"server_id":"X"},"method":"b"}]"#,
+            r#"[{"method":"a"}, 1, {"result":0}, {"params":{"server_id":"Y"},"method":"b"}]"#,
+            r#"[{"method":"a","params":{"server_id":"X"}}, 1, {"result":0}, {"params":{"server_id":"X"},"method":"b"}]"#,
             1,
         )]);
     }

@@ -1,6 +1,6 @@
-//! What P1 costs: `cargo bench --bench splice`. Takes realistic bodies of four sizes, gives nanoseconds and GB/s for the
-//! scan alone and for scan and splice with the output's allocation. The surprise: the best of many short rounds is
-//! reported, not the mean, since on a shared machine the mean measures the neighbours.
+//! What P1 costs: `cargo bench --bench splice`. Takes bodies of five kinds and four sizes, gives nanoseconds and GB/s
+//! for the scan alone and for scan and splice with the output's allocation. The surprise: the best of many short rounds
+//! is reported, not the mean, since on a shared machine the mean measures the neighbours.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -48,9 +48,10 @@ fn scan_and_splice(body: &[u8]) -> splice::Spliced {
 
 /// A tools/call with one long string argument.
 fn tools_call(size: usize, phrase: &str) -> Vec<u8> {
-    let head = r#"{"jsonrpc":"2.0","id":17,"method":"tools/call","params":{"name":"write_file","arguments":{"path":"notes/a.txt","text":""#;
+    let head =
+        r#"{"jsonrpc":"2.0","id":17,"method":"tools/call","params":{"name":"write","arguments":{"text":""#;
     let tail = r#""},"_meta":{"progressToken":17}}}"#;
-    let times = size.saturating_sub(head.len() + tail.len()) / phrase.len();
+    let times = size.saturating_sub(head.len() + tail.len()).div_ceil(phrase.len());
     format!("{head}{}{tail}", phrase.repeat(times)).into_bytes()
 }
 

@@ -1,7 +1,7 @@
 """An HTTP/2 client over TLS that shows what happened on each stream: heads, data as it came, resets, GOAWAYs.
 
 Blocking, with patience, and driven by the test's own thread: frames are read while a test waits for something.
-GOAWAY frames are kept from the h2 library, which would end its running streams at the first one (RFC 9113 §6.8 does not).
+GOAWAY frames are kept from the h2 library, which would end its running streams at the first one, against RFC 9113 §6.8.
 """
 
 import socket

@@ -1,4 +1,4 @@
-"""A stage: one Outrigger for all tests of a file, entered by HTTP/1.1 or HTTP/2, and an upstream that each test scripts anew.
+"""A stage: one Outrigger for all tests of a file, entered by HTTP/1.1 or HTTP/2, and an upstream scripted by each test.
 
     stage = a_stage({"timeouts": {"first_byte": "300ms"}})          # a fixture of this file
 
@@ -110,7 +110,7 @@ def read_cut(call: Call, patience: float = PATIENCE) -> bytes:
 
 
 def leave(client: Client, call: Call, how: str) -> float:
-    """Goes away in the middle: `fin`, `rst` (of the stream, on HTTP/2) or `abort` (HTTP/2: the connection). The moment of it."""
+    """Goes away in the middle: `fin`, `rst` (HTTP/2: of the stream) or `abort` (HTTP/2: the connection). The moment."""
     moment = time.monotonic()
     if isinstance(call, Http1Call):
         client.reset() if how == "rst" else client.close()
@@ -143,7 +143,9 @@ class Stage:
                 **tls,
             },
         ]
-        self.world = Outrigger(folder, [f"127.0.0.1:{self.port}"], merged({"listeners": listeners}, config))
+        self.world = Outrigger(
+            folder, [f"127.0.0.1:{self.port}"], merged({"listeners": listeners}, config), start=False
+        )
 
     @contextmanager
     def playing(self, *scripts: Script) -> Iterator[RawUpstream]:
@@ -174,11 +176,13 @@ def a_stage(
 
     @pytest.fixture(scope="module", params=profiles)
     def stage(request, tmp_path_factory, pki):
-        made = Stage(
-            tmp_path_factory.mktemp("stage"), pki, {"profile": request.param, **(config or {})}, plain or {}, tls or {}
-        )
+        settings = {"profile": request.param, **(config or {})}
+        made = Stage(tmp_path_factory.mktemp("stage"), pki, settings, plain or {}, tls or {})
         made.profile = request.param
-        yield made
-        made.world.end()
+        try:
+            made.world.start()
+            yield made
+        finally:
+            made.world.end()
 
     return stage

@@ -143,6 +143,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The rest of a string whose opening quote has been read; tells whether there was an escape.
+    #[inline]
     fn rest_of_string(&mut self) -> Result<bool, Malformed> {
         let mut escaped = false;
         loop {
@@ -223,6 +224,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    #[inline]
     fn number(&mut self) -> Result<(), Malformed> {
         self.step(b'-');
         // A number that begins with zero ends there: 01 is two tokens, hence refused.
@@ -239,6 +241,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    #[inline]
     fn digits(&mut self) -> Result<(), Malformed> {
         let start = self.offset;
         while self.bytes().get(self.offset).is_some_and(u8::is_ascii_digit) {
@@ -247,13 +250,12 @@ impl<'a> Scanner<'a> {
         if self.offset == start { Err(self.malformed()) } else { Ok(()) }
     }
 
+    #[inline]
     fn literal(&mut self, word: &[u8]) -> Result<(), Malformed> {
-        for &byte in word {
-            if !self.step(byte) {
-                return Err(self.malformed());
-            }
-        }
-        Ok(())
+        let rest = &self.bytes()[self.offset..];
+        let matching = word.iter().zip(rest).take_while(|(expected, found)| expected == found).count();
+        self.offset += matching;
+        if matching == word.len() { Ok(()) } else { Err(self.malformed()) }
     }
 
     /// Reads this byte, behind white space, or refuses.
@@ -329,5 +331,63 @@ impl Brackets {
         if self.depth.is_multiple_of(64) {
             self.inner = self.outer.pop().unwrap_or(0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the one value of this text ends, or where it breaks.
+    fn end_of(text: &str) -> Result<usize, usize> {
+        let mut scanner = Scanner::new(text);
+        let read = scanner.value().and_then(|span| scanner.end().map(|()| span.end));
+        read.map_err(|malformed| malformed.offset)
+    }
+
+    #[test]
+    fn says_where_a_value_ends_or_breaks() {
+        for (text, end) in [
+            (r#" {"a":[1,{"b":"}"}],"c":null} "#, Ok(29)),
+            ("-0.5e+7\n", Ok(7)),
+            (r#""a\"b""#, Ok(6)),
+            ("[1,]", Err(3)),
+            ("{\"a\" 1}", Err(5)),
+            ("01", Err(1)),
+            ("1.e5", Err(2)),
+            ("nulL", Err(3)),
+            (r#""\u00g0""#, Err(5)),
+            ("\"a\nb\"", Err(2)),
+            ("[[1]", Err(4)),
+        ] {
+            assert_eq!(end_of(text), end, "of {text}");
+        }
+    }
+
+    #[test]
+    fn tells_arrays_from_objects_at_every_depth() {
+        // Brackets are kept in words of 64: the first wrong one must be seen within a word and between two.
+        for depth in (1..=200).chain([100_000]) {
+            let open = r#"[{"a":"#.repeat(depth);
+            let close = "}]".repeat(depth);
+            assert_eq!(end_of(&format!("{open}0{close}")), Ok(open.len() + 1 + close.len()));
+            assert_eq!(
+                end_of(&format!("{open}0{}]]", &close[..close.len() - 2])),
+                Err(open.len() + close.len() - 1)
+            );
+        }
+    }
+
+    #[test]
+    fn gives_members_with_the_comma_before_them() {
+        let text = r#"{"a":1 , "b" :[] }"#;
+        let mut scanner = Scanner::new(text);
+        let mut members = Vec::new();
+        let read = scanner.object(|scanner, key| {
+            members.push((key.lead, text[key.name.span].to_owned(), scanner.value()?));
+            Ok(())
+        });
+        assert_eq!(read, Ok(()));
+        assert_eq!(members, [(1, "a".to_owned(), 5..6), (7, "b".to_owned(), 14..16)]);
     }
 }

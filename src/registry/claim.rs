@@ -1,0 +1,136 @@
+//! What the registry keeps: a claim, under the key of its session.
+//! PURE: from an upstream's name and a session id to a key, from a claim to its JSON and back; one codec for every kind of registry.
+//! Surprise: a session id is a bearer secret, so it is hashed here and never reaches a file, Redis or a log.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A session of an upstream: SHA-256 over upstream name, NUL, session id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionKey([u8; 32]);
+
+/// Who owns a session, and under which scope it was opened. Never changes while its owner lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The name of the owning peer in its upstream.
+    pub peer: String,
+    /// The server id of the path that opened the session; `None` = it was opened without one (`/mcp`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<String>,
+    pub transport: Transport,
+}
+
+/// The MCP transport that a session was opened with (MCP 2025-11-25 and 2024-11-05, "Transports").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    StreamableHttp,
+    HttpSse,
+}
+
+/// How an attempt to claim a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// The claim stands: it is new, or it was ours already and its time starts anew.
+    Won,
+    /// Another claim was there first; it is untouched.
+    Held(Claim),
+}
+
+impl SessionKey {
+    /// The key of `session_id` at the upstream named `upstream`.
+    pub fn new(upstream: &str, session_id: &str) -> Self {
+        let mut hash = openssl::sha::Sha256::new();
+        hash.update(upstream.as_bytes());
+        hash.update(&[0]);
+        hash.update(session_id.as_bytes());
+        Self(hash.finish())
+    }
+
+    /// First 12 hex digits: the "session hash" of logs.
+    pub fn short(&self) -> String {
+        self.0[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionKey({}…)", self.short())
+    }
+}
+
+impl From<[u8; 32]> for SessionKey {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Claim {
+    /// Compact JSON with its keys in one fixed order, so that equal claims are equal bytes.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self)
+            .unwrap_or_else(|_| unreachable!("two strings and a unit enum always serialise"))
+    }
+
+    /// `None` if the bytes are no claim that this version knows. Unknown keys are ignored: a newer generation may write more.
+    pub fn from_json(json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn claim(server_id: Option<&str>) -> Claim {
+        Claim {
+            peer: "w1".into(),
+            server_id: server_id.map(Into::into),
+            transport: Transport::StreamableHttp,
+        }
+    }
+
+    #[test]
+    fn the_json_is_the_contract_between_versions() {
+        assert_eq!(
+            String::from_utf8(claim(Some("a\"b")).to_json()).unwrap(),
+            r#"{"peer":"w1","server_id":"a\"b","transport":"streamable-http"}"#
+        );
+        let legacy = Claim { transport: Transport::HttpSse, ..claim(None) };
+        assert_eq!(String::from_utf8(legacy.to_json()).unwrap(), r#"{"peer":"w1","transport":"http-sse"}"#);
+        for claim in [claim(Some("x")), claim(Some("")), legacy] {
+            assert_eq!(Claim::from_json(&claim.to_json()), Some(claim));
+        }
+    }
+
+    #[test]
+    fn more_keys_are_ignored_and_unknown_transports_are_no_claim() {
+        assert_eq!(
+            Claim::from_json(br#"{"peer":"w1","transport":"streamable-http","member":"m1"}"#),
+            Some(claim(None))
+        );
+        assert_eq!(Claim::from_json(br#"{"peer":"w1","transport":"carrier-pigeon"}"#), None);
+        assert_eq!(Claim::from_json(b""), None);
+    }
+
+    #[test]
+    fn the_key_is_sha_256_of_upstream_nul_session() {
+        // printf 'gateway\0abc' | sha256sum
+        let key = SessionKey::new("gateway", "abc");
+        assert_eq!(key.short(), "6a7c4556f488");
+        assert_ne!(key, SessionKey::new("gatewaya", "bc"));
+        assert_ne!(key, SessionKey::new("other", "abc"));
+    }
+
+    #[test]
+    fn debug_shows_the_session_hash_only() {
+        let key = SessionKey::new("gateway", "abc");
+        assert_eq!(format!("{key:?}"), format!("SessionKey({}…)", key.short()));
+    }
+}
