@@ -101,11 +101,15 @@ fn rotation() {
         ),
         (62.0, Event::Live { generation: 1, connections: 3, streams: 1 }, &[]),
         (95.5, done(1), &["generation 1 drained in 34.3 s"]),
+<<<<<<< HEAD
         (
             100.0,
             Event::StopAsked,
             &["stopping: 1 generations drain within 30.0 s", "SIGTERM 2", "CLOSE the sockets"],
         ),
+=======
+        (100.0, Event::StopAsked, &["stopping: 1 generation to drain within 30.0 s", "SIGTERM 2"]),
+>>>>>>> supervisor
         (101.0, done(2), &["generation 2 drained in 1.0 s", "stopped", "EXIT 0"]),
         (102.0, Event::ReloadAsked, &[]),
     ]);
@@ -250,8 +254,12 @@ fn a_first_start_that_fails_says_whose_fault() {
                     "SIGKILL 1",
                     sentence,
                     "DISCARD the candidate",
+<<<<<<< HEAD
                     "stopping: 1 generations drain within 30.0 s",
                     "CLOSE the sockets",
+=======
+                    "stopping: 1 generation to drain within 30.0 s",
+>>>>>>> supervisor
                 ],
             ),
             (0.3, crash(1), &["stopped", exit]),
@@ -301,11 +309,15 @@ fn a_stop_has_a_deadline() {
     life(&[
         (0.0, Event::Begin, FIRST),
         (1.1, ready(1), FIRST_READY),
+<<<<<<< HEAD
         (
             2.0,
             Event::StopAsked,
             &["stopping: 1 generations drain within 30.0 s", "SIGTERM 1", "CLOSE the sockets"],
         ),
+=======
+        (2.0, Event::StopAsked, &["stopping: 1 generation to drain within 30.0 s", "SIGTERM 1"]),
+>>>>>>> supervisor
         (3.0, Event::StopAsked, &[]),
         (32.0, Event::Tick, &["SIGKILL 1", "generation 1 killed: still draining after shutdown.timeout"]),
         (32.1, crash(1), &["stopped", "EXIT 0"]),
@@ -322,7 +334,11 @@ fn a_stop_ends_a_start_too() {
         (
             2.5,
             Event::StopAsked,
+<<<<<<< HEAD
             &["stopping: 2 generations drain within 30.0 s", "SIGTERM 1", "SIGTERM 2", "CLOSE the sockets"],
+=======
+            &["stopping: 2 generations to drain within 30.0 s", "SIGTERM 1", "SIGTERM 2"],
+>>>>>>> supervisor
         ),
         (
             2.6,
@@ -359,4 +375,24 @@ fn the_backoff_has_an_upper_bound_and_a_healthy_time_ends_it() {
     send(1.0, ready(11));
     let until_killed_for_lateness = send(1.0, crash(11));
     assert_eq!(until_killed_for_lateness, Some(10.0), "generation 12 was started at once");
+}
+
+#[test]
+fn a_generation_that_leaves_unasked_is_replaced_at_once() {
+    life(&[
+        (0.0, Event::Begin, FIRST),
+        (1.1, ready(1), FIRST_READY),
+        (
+            2.0,
+            Event::Live { generation: 1, connections: 1, streams: 1 },
+            &[
+                "generation 1 leaves though the supervisor did not ask it to",
+                "generation 1 drains 1 stream, 1 connection in all",
+                "generation 2 starts (restart)",
+                "START 2 with the current",
+            ],
+        ),
+        (3.0, ready(2), &["generation 2 ready in 1.0 s"]),
+        (62.0, done(1), &["generation 1 drained in 60.0 s"]),
+    ]);
 }
