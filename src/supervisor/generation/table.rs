@@ -101,15 +101,11 @@ fn rotation() {
         ),
         (62.0, Event::Live { generation: 1, connections: 3, streams: 1 }, &[]),
         (95.5, done(1), &["generation 1 drained in 34.3 s"]),
-<<<<<<< HEAD
         (
             100.0,
             Event::StopAsked,
-            &["stopping: 1 generations drain within 30.0 s", "SIGTERM 2", "CLOSE the sockets"],
+            &["stopping: 1 generation to drain within 30.0 s", "SIGTERM 2", "CLOSE the sockets"],
         ),
-=======
-        (100.0, Event::StopAsked, &["stopping: 1 generation to drain within 30.0 s", "SIGTERM 2"]),
->>>>>>> supervisor
         (101.0, done(2), &["generation 2 drained in 1.0 s", "stopped", "EXIT 0"]),
         (102.0, Event::ReloadAsked, &[]),
     ]);
@@ -254,12 +250,8 @@ fn a_first_start_that_fails_says_whose_fault() {
                     "SIGKILL 1",
                     sentence,
                     "DISCARD the candidate",
-<<<<<<< HEAD
-                    "stopping: 1 generations drain within 30.0 s",
-                    "CLOSE the sockets",
-=======
                     "stopping: 1 generation to drain within 30.0 s",
->>>>>>> supervisor
+                    "CLOSE the sockets",
                 ],
             ),
             (0.3, crash(1), &["stopped", exit]),
@@ -309,15 +301,11 @@ fn a_stop_has_a_deadline() {
     life(&[
         (0.0, Event::Begin, FIRST),
         (1.1, ready(1), FIRST_READY),
-<<<<<<< HEAD
         (
             2.0,
             Event::StopAsked,
-            &["stopping: 1 generations drain within 30.0 s", "SIGTERM 1", "CLOSE the sockets"],
+            &["stopping: 1 generation to drain within 30.0 s", "SIGTERM 1", "CLOSE the sockets"],
         ),
-=======
-        (2.0, Event::StopAsked, &["stopping: 1 generation to drain within 30.0 s", "SIGTERM 1"]),
->>>>>>> supervisor
         (3.0, Event::StopAsked, &[]),
         (32.0, Event::Tick, &["SIGKILL 1", "generation 1 killed: still draining after shutdown.timeout"]),
         (32.1, crash(1), &["stopped", "EXIT 0"]),
@@ -334,11 +322,12 @@ fn a_stop_ends_a_start_too() {
         (
             2.5,
             Event::StopAsked,
-<<<<<<< HEAD
-            &["stopping: 2 generations drain within 30.0 s", "SIGTERM 1", "SIGTERM 2", "CLOSE the sockets"],
-=======
-            &["stopping: 2 generations to drain within 30.0 s", "SIGTERM 1", "SIGTERM 2"],
->>>>>>> supervisor
+            &[
+                "stopping: 2 generations to drain within 30.0 s",
+                "SIGTERM 1",
+                "SIGTERM 2",
+                "CLOSE the sockets",
+            ],
         ),
         (
             2.6,
