@@ -61,6 +61,9 @@ def matrix(request, tmp_path_factory):
 
         begun: dict[str, Future] = {server: starting.submit(begin, server) for server in SERVER_KINDS if server in selected}
         yield lambda server, client, mode: begun[server].result()[client, mode]
+        # First, so that nobody who is told to end has to wait for connections.
+        for client in clients.values():
+            client.end()
 
 
 @pytest.mark.parametrize(("server", "client", "mode"), CASES)
