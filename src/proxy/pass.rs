@@ -14,8 +14,8 @@ use pingora_proxy::{FailToProxy, Session};
 use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
+use crate::exchange::outbound::{is_dropped, joined_cookie, origin_form, public_origin};
 use crate::exchange::relay::connection_fields;
-use crate::exchange::request::{is_dropped, joined_cookie, origin_form, public_origin};
 
 use super::Context;
 
