@@ -1,4 +1,4 @@
-"""Outrigger says who a request comes from: forwarding fields are believed from trusted hops only, internal ones never."""
+"""Outrigger says who a request comes from: trusted hops alone are believed, and internal fields never come in."""
 
 import pytest
 

@@ -54,7 +54,8 @@ def test_two_framings_are_refused(stage, path, protocol, fields):
             b"POST " + path.encode() + b" HTTP/1.1\r\nHost: localhost\r\n" + fields + b"\r\n" + CHUNKED_BODY + SECOND
         )
         answer = client.read_response()
-        assert (answer.status, answer.header("connection")) == (400, "close")
+        # 501 (RFC 9112 section 6.1) where the coding alone would do.
+        assert (answer.status, answer.header("connection")) in ((400, "close"), (501, "close"))
         client.wait_closed(patience=3)
     assert upstream.requests == []
 
@@ -142,7 +143,7 @@ def test_broken_chunks_end_the_connection(stage, path, body):
     with stage.playing(answering(response(200, result()))) as upstream, stage.client() as client:
         head = b"POST " + path.encode() + b" HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         client.send(head + body + SECOND)
-        client.wait_closed(patience=1)
+        client.wait_closed(patience=3)
     assert not any(message.path == "/admin/smuggled" for message in upstream.requests)
     if path != "/admin":
         assert client.received.startswith(b"HTTP/1.1 400 ")

@@ -1,4 +1,4 @@
-"""A path that can be read in two ways around an MCP route is refused; the gateway's internal ones do not exist outside."""
+"""A path that can be read in two ways around an MCP route is refused; the gateway's internal ones do not exist."""
 
 import pytest
 
@@ -67,28 +67,26 @@ def test_internal_paths_do_not_exist(stage, protocol, method, path):
     assert ask(stage, protocol, method, path) == ((404, 0) if stage.profile == "contextforge" else (200, 1))
 
 
-@pytest.mark.parametrize(
-    "target", ["http://localhost//servers/s1/mcp", "http://localhost/_internal/x", "http://x/_internal"]
-)
-def test_the_absolute_form_opens_nothing(stage, target):
-    status, seen = ask(stage, "h1", "POST", target)
-    if stage.profile == "contextforge":
-        assert (status, seen) == (404 if "_internal" in target else 400, 0)
+@pytest.mark.parametrize(("path", "status"), [("//servers/s1/mcp", 400), ("/_internal/x", 404)])
+def test_the_absolute_form_opens_nothing(stage, path, status):
+    if stage.profile == "generic" and status == 404:
+        pytest.skip("internal paths are ContextForge's")
+    assert ask(stage, "h1", "POST", "http://localhost" + path) == (status, 0)
 
 
-@pytest.mark.parametrize("path", ["/servers/s1/mcp", "http://localhost/servers/s1/mcp"])
-def test_the_absolute_form_is_spliced_too(stage, path):
+def test_the_absolute_form_is_spliced_too(stage):
     with stage.playing(ANSWERS) as upstream, stage.client() as client:
-        assert client.ask("POST", path, call()).status == 200
+        assert client.ask("POST", "http://localhost/servers/s1/mcp", call()).status == 200
     assert upstream.requests[0].path == "/servers/s1/mcp"
     assert upstream.requests[0].json["params"] == {"server_id": "s1"}
 
 
-def test_an_authority_in_the_request_line_wins_over_host(stage):
-    """RFC 9112 section 3.2.2."""
+def test_an_authority_that_contradicts_host_is_refused_or_wins(stage):
+    """RFC 9112 section 3.2.2: Host is then to be ignored."""
     with stage.playing(ANSWERS) as upstream, stage.client() as client:
-        assert client.ask("POST", "http://real.example/servers/s1/mcp", call(), {"Host": "other.example"}).status == 200
-    assert upstream.requests[0].header("host") == "real.example"
+        answer = client.ask("POST", "http://real.example/servers/s1/mcp", call(), {"Host": "other.example"})
+    hosts = [message.header("host") for message in upstream.requests]
+    assert (answer.status, hosts) in ((200, ["real.example"]), (400, []))
 
 
 def test_connect_is_not_tunnelled(stage):

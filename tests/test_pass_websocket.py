@@ -1,11 +1,11 @@
-"""An Upgrade passes: after the 101 bytes go both ways untouched, for as long as either likes, and the end is passed on."""
+"""An Upgrade passes: after the 101 bytes go both ways untouched, as long as either likes, and the end is passed on."""
 
 import time
 
 import pytest
 
-from harness import answering, response
-from harness.stage import MCP, a_stage, closed_at
+from harness import JSON, answering, response, wait_until
+from harness.stage import MCP, a_stage, call, closed_at, result
 
 #: Time-outs far shorter than the silence below: none of them may count after the 101.
 stage = a_stage({"timeouts": {"first_byte": "300ms", "response_idle": "300ms", "idle": "1s", "write": "1s"}})
@@ -24,7 +24,7 @@ SWITCH = (
 FROM_CLIENT = b"\x81\x85\x01\x02\x03\x04" + b"igohn" + b"\x89\x80\x00\x00\x00\x00" + bytes(range(256))
 FROM_SERVER = b"\x81\x05hello\x8a\x00\x82\x7e\x01\x00" + bytes(range(256)) + b"\r\n\r\n0\r\n\r\n"
 
-PATHS = pytest.mark.parametrize("path", ["/admin/ws", MCP, "/sse"])
+PATHS = pytest.mark.parametrize("path", ["/ws", "/admin/ws?token=%20x"])
 LISTENERS = pytest.mark.parametrize("protocol", ["h1", "h1-tls"])
 
 
@@ -126,14 +126,18 @@ def test_a_refused_upgrade_is_an_ordinary_answer(stage, protocol, status):
 
 
 @LISTENERS
-def test_an_upgrade_that_nobody_answers_is_bounded(stage, protocol):
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_an_upgrade_that_nobody_answers_ends_when_the_client_leaves(stage, protocol, how):
     def silent(connection):
-        connection.read_head()
+        connection.requests.append(connection.read_head())
         connection.wait_closed()
 
-    with stage.playing(silent), stage.client(protocol) as client:
+    with stage.playing(silent) as upstream, stage.client(protocol) as client:
         client.send(HANDSHAKE % b"/ws")
-        assert client.read_response(patience=3).status == 504
+        wait_until(lambda: upstream.requests, what="the request at the upstream")
+        left = time.monotonic()
+        client.reset() if how == "rst" else client.close()
+        assert closed_at(upstream.connection(), patience=5) - left < 0.5
 
 
 def test_an_upgraded_connection_is_not_used_again(stage):
@@ -144,3 +148,15 @@ def test_an_upgraded_connection_is_not_used_again(stage):
         with stage.client() as client:
             assert client.ask("GET", "/admin").body == b"fresh"
     assert len(upstream.connections) == 2
+
+
+@LISTENERS
+@pytest.mark.parametrize("path", [MCP, "/mcp"])
+def test_an_mcp_path_knows_no_upgrade(stage, protocol, path):
+    """MCP has no transport by Upgrade; a message that asks for one must not slip past the splice."""
+    fields = {**JSON, "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "x"}
+    with stage.playing(answering(response(200, result()))) as upstream, stage.client(protocol) as client:
+        assert client.ask("POST", path, call(), fields).status == 200
+    seen = upstream.requests[0]
+    assert seen.header("upgrade") is None
+    assert seen.json.get("params") == ({"server_id": "s1"} if path == MCP else None)
