@@ -95,6 +95,19 @@ def test_many_large_bodies_at_once_on_one_connection(stage):
     assert {seen.json["id"]: seen.json for seen in upstream.requests} == {n: spliced(b) for n, b in enumerate(bodies)}
 
 
+@BOTH
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_body_where_none_belongs_does_not_shift_what_follows(stage, protocol, method):
+    body = b"GET /evil HTTP/1.1\r\nHost: x\r\n\r\n"
+    with stage.playing(ANSWERS) as upstream, stage.client(protocol) as client:
+        for _ in range(2):
+            assert client.ask(method, MCP, body, {"content-length": str(len(body))}).status == 200
+    assert [(seen.method, seen.path, seen.body) for seen in upstream.requests] in (
+        [(method, MCP, body)] * 2,
+        [(method, MCP, b"")] * 2,
+    )
+
+
 # -- Expect
 
 

@@ -205,3 +205,19 @@ def test_http2_length_and_data_must_agree(stage, path, announced, sent):
         wait_until(lambda: upstream.requests)
     whole = [message for message in upstream.requests if message.path != MCP or message.body.startswith(b"x")]
     assert whole == []
+
+
+@PATHS
+@pytest.mark.parametrize(
+    "hosts",
+    [b"", b"Host: a\r\nHost: b\r\n", b"Host: a, b\r\n", b"Host: a b\r\n", b"Host: a/b\r\n", b"Host : a\r\n"],
+    ids=["none", "two", "a list", "with a space", "with a path", "space before the colon"],
+)
+def test_a_request_has_one_host(stage, path, hosts):
+    """RFC 9112 section 3.2: refused; at the least the upstream never sees it."""
+    body = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+    with stage.playing(answering(response(200, result()))) as upstream, stage.client() as client:
+        head = b"POST %b HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n" % (path.encode(), hosts, len(body))
+        client.send(head + body)
+        status = client.read_response(patience=5).status
+    assert (status, upstream.requests) == (400, [])

@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
+use crate::logging;
 use crate::upstream::peer::Busy;
 use crate::upstream::{Unreachable, Upstream};
 
@@ -192,7 +193,7 @@ pub(crate) async fn client_gone(session: &mut Session) -> bool {
 }
 
 fn unanswered(error: &pingora_core::Error) -> Failed {
-    let reason = error.to_string();
+    let reason = logging::without_content(error);
     match error.etype() {
         // Pingora says how much of a head it had read only in words; a part of a head is an answer begun.
         ErrorType::ConnectionClosed | ErrorType::ReadError if reason.contains("bytes already read: 0") => {

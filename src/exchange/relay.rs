@@ -13,6 +13,7 @@ use pingora_proxy::Session;
 
 use crate::account::Record;
 use crate::app::App;
+use crate::logging;
 use crate::mcp::fields;
 use crate::mcp::sse::FirstEvent;
 use crate::registry::{Claim, SessionKey};
@@ -54,7 +55,8 @@ impl Exchange<'_> {
                 record.fault = Some("answer_broken");
                 self.app.counters.fault("answer_broken");
                 let peer = &self.upstream.peer_names[answer.peer];
-                log::warn!("upstream {}, peer {peer}: answer broken: {error}", self.upstream.name);
+                let reason = logging::without_content(&error);
+                log::warn!("upstream {}, peer {peer}: answer broken: {reason}", self.upstream.name);
                 Err(Stop::Cut(error))
             }
             Err(stop) => Err(stop),

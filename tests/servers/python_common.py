@@ -98,10 +98,14 @@ def register_tools(server, Context, name: str) -> None:  # noqa: N803 - the SDKs
 
     @server.tool()
     async def slow(ctx: Context, steps: int = 3, pause: float = 0.05) -> str:
-        """Reports progress `steps` times with `pause` seconds between."""
+        """Reports progress `steps` times with `pause` seconds between.
+
+        The pause before the answer is longer: the SDKs drop progress that is read together with the answer.
+        """
         for step in range(1, steps + 1):
             await ctx.report_progress(step, steps, f"step {step}")
             await asyncio.sleep(pause)
+        await asyncio.sleep(0.3)
         return f"{steps} steps"
 
     @server.tool()
