@@ -28,6 +28,8 @@ pub enum Fault {
     MalformedSession,
     AmbiguousPath,
     NoSuchPath,
+    /// HTTP/1.1 without a `Host`, or with one that is no authority (RFC 9112 §3.2).
+    NoHost,
     TooManyFields,
     TooManyConnections,
     /// The owner is gone, or never was in this scope.
@@ -62,7 +64,7 @@ impl Fault {
             | Self::BrokenEncoding
             | Self::BrokenFraming
             | Self::MalformedSession => Blame::Client,
-            Self::AmbiguousPath | Self::NoSuchPath | Self::TooManyFields => Blame::Client,
+            Self::AmbiguousPath | Self::NoSuchPath | Self::NoHost | Self::TooManyFields => Blame::Client,
             Self::SessionLost | Self::NoPeer | Self::ConnectTimeout | Self::TlsHandshake => Blame::Upstream,
             Self::WriteFailed | Self::FirstByteTimeout | Self::NoAnswer | Self::MalformedAnswer => {
                 Blame::Upstream
@@ -75,7 +77,7 @@ impl Fault {
     pub fn status(&self) -> u16 {
         match self {
             Self::BadMessage(_) | Self::BatchRefused | Self::BrokenEncoding | Self::BrokenFraming => 400,
-            Self::MalformedSession | Self::AmbiguousPath => 400,
+            Self::MalformedSession | Self::AmbiguousPath | Self::NoHost => 400,
             Self::NoSuchPath | Self::SessionLost => 404,
             Self::BodyTooSlow => 408,
             Self::BodyTooLarge { .. } => 413,
@@ -117,6 +119,7 @@ impl Fault {
             Self::MalformedSession => "Mcp-Session-Id is malformed or sent several times",
             Self::AmbiguousPath => "The path can be read in two ways",
             Self::NoSuchPath => "Not found",
+            Self::NoHost => "The Host field is missing or malformed",
             Self::TooManyFields => "Too many header fields",
             Self::TooManyConnections => "Too many connections",
             Self::SessionLost => "Session not found; initialize again",
@@ -144,6 +147,7 @@ impl Fault {
             Self::MalformedSession => "malformed_session",
             Self::AmbiguousPath => "ambiguous_path",
             Self::NoSuchPath => "no_such_path",
+            Self::NoHost => "no_host",
             Self::TooManyFields => "too_many_fields",
             Self::TooManyConnections => "too_many_connections",
             Self::SessionLost => "session_lost",
@@ -182,6 +186,7 @@ mod tests {
             MalformedSession,
             AmbiguousPath,
             NoSuchPath,
+            NoHost,
             TooManyFields,
             TooManyConnections,
             SessionLost,

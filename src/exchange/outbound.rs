@@ -37,10 +37,17 @@ pub(crate) fn public_origin(session: &Session, app: &App, listener: usize) -> Or
     let (settings, _) = app.listener(listener);
     let address = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
     let authority = head.uri.authority().map(|authority| authority.as_str());
+    // HTTP/1.0 may leave `Host` out; HTTP/1.1 upstream may not.
+    let local = session.server_addr().map(|address| address.to_string());
     let hop = Hop {
         address: address.unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
         tls: settings.tls.is_some(),
-        host: head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(authority),
+        host: head
+            .headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .or(authority)
+            .or(local.as_deref()),
     };
     if settings.trusted_proxies.is_empty() {
         return forwarded::origin(hop, &Claims::default(), |_| false);

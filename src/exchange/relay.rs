@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::logging;
 use crate::mcp::fields;
 use crate::mcp::sse::FirstEvent;
+use crate::mcp::whole::Whole;
 use crate::registry::{Claim, SessionKey};
 use crate::routing::session::session_in_query;
 
@@ -74,6 +75,7 @@ impl Exchange<'_> {
         let deadline = tokio::time::sleep_until((Instant::now() + silence).into());
         tokio::pin!(deadline);
         let mut watch = true;
+        let mut whole = ends_with_its_connection(&answer.head).then(Whole::default);
         loop {
             let chunk = tokio::select! {
                 biased;
@@ -86,9 +88,18 @@ impl Exchange<'_> {
                 () = &mut deadline, if !event_stream => return Err(Stop::Cut(silent())),
             };
             let Some(chunk) = chunk else {
+                if whole.is_some_and(|whole| !whole.is_whole()) {
+                    return Err(Stop::Cut(Error::explain(
+                        ErrorType::ConnectionClosed,
+                        "closed inside its JSON",
+                    )));
+                }
                 let rest = opening.finish();
                 return write(session, rest, true).await;
             };
+            if let Some(whole) = &mut whole {
+                whole.push(&chunk);
+            }
             deadline.as_mut().reset((Instant::now() + silence).into());
             let chunk = opening.pass(self, answer.peer, chunk).await?;
             let end = answer.http.is_body_done() && opening.is_open();
@@ -133,10 +144,23 @@ pub(crate) fn connection_fields(head: &ResponseHeader) -> Vec<http::HeaderName> 
     head.headers.keys().filter(belongs).cloned().collect()
 }
 
+/// A JSON answer without any framing: only its own brackets tell whether it is whole.
+fn ends_with_its_connection(head: &ResponseHeader) -> bool {
+    let framed = |name: header::HeaderName| head.headers.contains_key(name);
+    !framed(header::CONTENT_LENGTH)
+        && !framed(header::TRANSFER_ENCODING)
+        && !matches!(head.status.as_u16(), 204 | 304)
+        && essence(head).eq_ignore_ascii_case(b"application/json")
+}
+
 fn is_event_stream(head: &ResponseHeader) -> bool {
+    essence(head).eq_ignore_ascii_case(b"text/event-stream")
+}
+
+/// Content type without its parameters.
+fn essence(head: &ResponseHeader) -> &[u8] {
     let content_type = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or(b"").trim_ascii();
-    essence.eq_ignore_ascii_case(b"text/event-stream")
+    content_type.split(|byte| *byte == b';').next().unwrap_or(b"").trim_ascii()
 }
 
 fn silent() -> pingora_core::BError {

@@ -83,7 +83,7 @@ fn last(list: &str) -> &str {
 }
 
 /// A host with an optional port and nothing else: no user, no path, no white space.
-fn is_authority(text: &str) -> bool {
+pub fn is_authority(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 255 + 6
         && !text.contains('@')

@@ -1,4 +1,5 @@
-//! The rules of MCP and HTTP that Outrigger applies: JSON-RPC messages (`jsonrpc`), the splice (`splice`), event streams (`sse`),
+//! The rules of MCP and HTTP that Outrigger applies: JSON-RPC messages (`jsonrpc`), the splice (`splice`), event streams (`sse`), answers
+//! cut short (`whole`),
 //! forwarded headers (`forwarded`) and hop-by-hop fields (`fields`).
 //! Pure: bytes in, bytes or decisions out; nothing here knows the configuration, a socket or a clock.
 
@@ -10,3 +11,4 @@ mod message;
 mod refusal;
 pub mod splice;
 pub mod sse;
+pub mod whole;

@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::config::settings::Profile;
 use crate::error::Fault;
 use crate::exchange::{self, Target, outbound::origin_form};
+use crate::mcp::forwarded::is_authority;
 use crate::routing::route::{Refused, Route};
 
 /// One listener's requests.
@@ -43,6 +44,10 @@ impl Proxy {
         let limits = &self.app.settings.limits;
         if head.headers.len() > limits.header_count {
             return Err(Fault::TooManyFields);
+        }
+        let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+        if head.version == http::Version::HTTP_11 && !host.is_some_and(is_authority) {
+            return Err(Fault::NoHost);
         }
         let target = origin_form(head);
         let path = target.split(|byte| *byte == b'?').next().unwrap_or(target);

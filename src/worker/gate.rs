@@ -4,6 +4,7 @@
 //! head, waits for ever between requests, cuts idle connections at shutdown, and hides that both length fields were sent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -19,6 +20,9 @@ use super::head::{self, Verdict};
 use super::probe::Probe;
 use crate::app::App;
 use crate::proxy::Proxy;
+
+/// How much a refused client may still send before the connection closes, and for how long.
+const REST: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
 
 /// The application behind the listeners of one worker thread.
 pub struct Gate {
@@ -86,6 +90,16 @@ impl Gate {
         // Whether the client still reads it or not, the connection is over.
         let _ = timeout(self.app.settings.timeouts.write, stream.write_all(refusal.response)).await;
         let _ = stream.shutdown().await;
+        // Closing on unread bytes would reset the connection and destroy the answer on its way (RFC 9112 §9.6).
+        let _ = timeout(REST.1, async {
+            let mut rest = BytesMut::with_capacity(4096);
+            let mut left = REST.0;
+            while left > 0 && read_some(stream, &mut rest).await.is_ok() {
+                left = left.saturating_sub(rest.len());
+                rest.clear();
+            }
+        })
+        .await;
     }
 
     fn count_refusal(&self, refusal: head::Refusal) {
