@@ -75,8 +75,8 @@ def test_a_body_of_known_length_byte_by_byte(stage):
 @pytest.mark.parametrize("sizes", [(1,), (1000, 1), (16384,)])
 @pytest.mark.parametrize("length", [True, False], ids=["with length", "without"])
 def test_http2_data_in_any_frames(stage, sizes, length):
-    # Pingora's HTTP/2 takes several hundred tiny frames in a row for an attack.
-    body = filling(150 if sizes == (1,) else 200_000)
+    # Pingora's HTTP/2 takes some hundred tiny frames in a row for an attack.
+    body = filling(80 if sizes == (1,) else 200_000)
     fields = {**JSON, **({"content-length": str(len(body))} if length else {})}
     with stage.playing(ANSWERS) as upstream, stage.client("h2") as client:
         answer = client.begin("POST", MCP, None, fields)
