@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use once_cell::sync::Lazy;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
 use serde::Serialize;
 
 /// Log target of the access lines.
@@ -212,20 +214,25 @@ impl Counters {
             registry.register(Box::new(gauge.clone()))?;
             Ok(gauge)
         };
-        let labelled = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
-            let vec = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(vec.clone()))?;
-            Ok(vec)
-        };
+        let labelled =
+            |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+                let vec = IntCounterVec::new(Opts::new(name, help), labels)?;
+                registry.register(Box::new(vec.clone()))?;
+                Ok(vec)
+            };
         let requests = labelled(
             "outrigger_requests_total",
             "Requests answered, by route and class of the status sent (none = the client left first)",
             &["route", "status"],
         )?;
         let duration = Histogram::with_opts(
-            HistogramOpts::new("outrigger_request_duration_seconds", "From a request's head to the end of its answer").buckets(
-                vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0],
-            ),
+            HistogramOpts::new(
+                "outrigger_request_duration_seconds",
+                "From a request's head to the end of its answer",
+            )
+            .buckets(vec![
+                0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
+            ]),
         )?;
         registry.register(Box::new(duration.clone()))?;
         gauge("outrigger_generation", "Number of this worker process since the supervisor started")?
@@ -234,19 +241,35 @@ impl Counters {
             requests: RouteKind::ALL
                 .map(|(_, route)| CLASSES.map(|class| requests.with_label_values(&[route, class]))),
             duration,
-            faults: labelled("outrigger_faults_total", "Requests that Outrigger itself had to fail, by kind", &["kind"])?,
+            faults: labelled(
+                "outrigger_faults_total",
+                "Requests that Outrigger itself had to fail, by kind",
+                &["kind"],
+            )?,
             connections: gauge("outrigger_connections", "Downstream connections open")?,
             streams: gauge("outrigger_streams", "Event streams open")?,
             connects: counter("outrigger_upstream_connects_total", "Connections opened to peers")?,
-            connect_failures: counter("outrigger_upstream_connect_failures_total", "Connections to peers that failed")?,
+            connect_failures: counter(
+                "outrigger_upstream_connect_failures_total",
+                "Connections to peers that failed",
+            )?,
             retries: counter("outrigger_retries_total", "Requests sent to a peer a second time")?,
             server_id_replaced: counter(
                 "outrigger_server_id_replaced_total",
                 "params.server_id members of clients that were replaced by the path's",
             )?,
-            sessions_claimed: counter("outrigger_sessions_claimed_total", "Sessions whose owner was recorded")?,
-            sessions_released: counter("outrigger_sessions_released_total", "Sessions ended by the client or its upstream")?,
-            sessions_lost: counter("outrigger_sessions_lost_total", "Requests answered 404 because the owner is gone")?,
+            sessions_claimed: counter(
+                "outrigger_sessions_claimed_total",
+                "Sessions whose owner was recorded",
+            )?,
+            sessions_released: counter(
+                "outrigger_sessions_released_total",
+                "Sessions ended by the client or its upstream",
+            )?,
+            sessions_lost: counter(
+                "outrigger_sessions_lost_total",
+                "Requests answered 404 because the owner is gone",
+            )?,
             refused_heads: labelled(
                 "outrigger_refused_heads_total",
                 "Connections closed because of their request head, by reason",

@@ -23,6 +23,8 @@ pub enum Fault {
     BodyTooSlow,
     UnsupportedEncoding,
     BrokenEncoding,
+    /// The body's chunks do not add up.
+    BrokenFraming,
     MalformedSession,
     AmbiguousPath,
     NoSuchPath,
@@ -53,11 +55,18 @@ pub enum Blame {
 impl Fault {
     pub fn blame(&self) -> Blame {
         match self {
-            Self::BadMessage(_) | Self::BatchRefused | Self::BodyTooLarge { .. } | Self::BodyTooSlow => Blame::Client,
-            Self::UnsupportedEncoding | Self::BrokenEncoding | Self::MalformedSession => Blame::Client,
+            Self::BadMessage(_) | Self::BatchRefused | Self::BodyTooLarge { .. } | Self::BodyTooSlow => {
+                Blame::Client
+            }
+            Self::UnsupportedEncoding
+            | Self::BrokenEncoding
+            | Self::BrokenFraming
+            | Self::MalformedSession => Blame::Client,
             Self::AmbiguousPath | Self::NoSuchPath | Self::TooManyFields => Blame::Client,
             Self::SessionLost | Self::NoPeer | Self::ConnectTimeout | Self::TlsHandshake => Blame::Upstream,
-            Self::WriteFailed | Self::FirstByteTimeout | Self::NoAnswer | Self::MalformedAnswer => Blame::Upstream,
+            Self::WriteFailed | Self::FirstByteTimeout | Self::NoAnswer | Self::MalformedAnswer => {
+                Blame::Upstream
+            }
             Self::TooManyConnections | Self::RegistryUnavailable => Blame::Outrigger,
         }
     }
@@ -65,14 +74,18 @@ impl Fault {
     /// HTTP status of the reply.
     pub fn status(&self) -> u16 {
         match self {
-            Self::BadMessage(_) | Self::BatchRefused | Self::BrokenEncoding => 400,
+            Self::BadMessage(_) | Self::BatchRefused | Self::BrokenEncoding | Self::BrokenFraming => 400,
             Self::MalformedSession | Self::AmbiguousPath => 400,
             Self::NoSuchPath | Self::SessionLost => 404,
             Self::BodyTooSlow => 408,
             Self::BodyTooLarge { .. } => 413,
             Self::UnsupportedEncoding => 415,
             Self::TooManyFields => 431,
-            Self::NoPeer | Self::TlsHandshake | Self::WriteFailed | Self::NoAnswer | Self::MalformedAnswer => 502,
+            Self::NoPeer
+            | Self::TlsHandshake
+            | Self::WriteFailed
+            | Self::NoAnswer
+            | Self::MalformedAnswer => 502,
             Self::TooManyConnections | Self::RegistryUnavailable => 503,
             Self::ConnectTimeout | Self::FirstByteTimeout => 504,
         }
@@ -92,10 +105,15 @@ impl Fault {
         Cow::Borrowed(match self {
             Self::BadMessage(reason) => return reason.sentence(),
             Self::BatchRefused => "JSON-RPC batches are not supported here; send one message per request",
-            Self::BodyTooLarge { limit } => return format!("The request body is larger than {limit} bytes").into(),
+            Self::BodyTooLarge { limit } => {
+                return format!("The request body is larger than {limit} bytes").into();
+            }
             Self::BodyTooSlow => "The request body did not arrive in time",
-            Self::UnsupportedEncoding => "This Content-Encoding is not supported; send gzip, deflate or identity",
+            Self::UnsupportedEncoding => {
+                "This Content-Encoding is not supported; send gzip, deflate or identity"
+            }
             Self::BrokenEncoding => "The request body does not decode by its Content-Encoding",
+            Self::BrokenFraming => "The framing of the request body is broken",
             Self::MalformedSession => "Mcp-Session-Id is malformed or sent several times",
             Self::AmbiguousPath => "The path can be read in two ways",
             Self::NoSuchPath => "Not found",
@@ -122,6 +140,7 @@ impl Fault {
             Self::BodyTooSlow => "body_too_slow",
             Self::UnsupportedEncoding => "unsupported_encoding",
             Self::BrokenEncoding => "broken_encoding",
+            Self::BrokenFraming => "broken_framing",
             Self::MalformedSession => "malformed_session",
             Self::AmbiguousPath => "ambiguous_path",
             Self::NoSuchPath => "no_such_path",
@@ -159,6 +178,7 @@ mod tests {
             BodyTooSlow,
             UnsupportedEncoding,
             BrokenEncoding,
+            BrokenFraming,
             MalformedSession,
             AmbiguousPath,
             NoSuchPath,
@@ -180,9 +200,16 @@ mod tests {
     fn status_code_and_blame_agree() {
         for fault in every() {
             let client_status = (400..500).contains(&fault.status());
-            assert_eq!(client_status, fault.blame() == Blame::Client || fault == Fault::SessionLost, "{fault:?}");
+            assert_eq!(
+                client_status,
+                fault.blame() == Blame::Client || fault == Fault::SessionLost,
+                "{fault:?}"
+            );
             assert!([INVALID_REQUEST, INTERNAL_ERROR, -32700].contains(&fault.code()), "{fault:?}");
-            assert!(!fault.sentence().is_empty() && !fault.sentence().contains(['"', '\\', '\n']), "{fault:?}");
+            assert!(
+                !fault.sentence().is_empty() && !fault.sentence().contains(['"', '\\', '\n']),
+                "{fault:?}"
+            );
         }
     }
 

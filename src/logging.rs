@@ -75,7 +75,12 @@ impl Write for Gather {
     }
 }
 
-fn write_line(line: &mut Formatter, record: &Record<'_>, format: LogFormat, role: &str) -> std::io::Result<()> {
+fn write_line(
+    line: &mut Formatter,
+    record: &Record<'_>,
+    format: LogFormat,
+    role: &str,
+) -> std::io::Result<()> {
     let time = timestamp(SystemTime::now());
     let message = record.args().to_string();
     let level = record.level().as_str().to_ascii_lowercase();
@@ -83,11 +88,19 @@ fn write_line(line: &mut Formatter, record: &Record<'_>, format: LogFormat, role
         LogFormat::Text => writeln!(line, "{time} {level:5} {role} {}: {message}", record.target())?,
         LogFormat::Json if record.target() == ACCESS => {
             let fields = message.strip_prefix('{').unwrap_or(&message);
-            writeln!(line, r#"{{"time":"{time}","level":"{level}","role":"{role}","target":"access",{fields}"#)?;
+            writeln!(
+                line,
+                r#"{{"time":"{time}","level":"{level}","role":"{role}","target":"access",{fields}"#
+            )?;
         }
         LogFormat::Json => {
-            let rest = serde_json::json!({ "role": role, "target": record.target(), "message": message }).to_string();
-            writeln!(line, r#"{{"time":"{time}","level":"{level}",{}"#, rest.strip_prefix('{').unwrap_or(&rest))?;
+            let rest = serde_json::json!({ "role": role, "target": record.target(), "message": message })
+                .to_string();
+            writeln!(
+                line,
+                r#"{{"time":"{time}","level":"{level}",{}"#,
+                rest.strip_prefix('{').unwrap_or(&rest)
+            )?;
         }
     }
     Ok(())

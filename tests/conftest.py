@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness import Outrigger, Pki, Process, RawUpstream  # noqa: E402
-from harness.mcp import SERVER_KINDS, ClientRun, McpServers  # noqa: E402
+from harness.mcp import SERVER_KINDS, McpServers  # noqa: E402
 from harness.processes import STARTED  # noqa: E402
 
 
@@ -75,19 +75,6 @@ def mcp_server(tmp_path_factory) -> Callable[..., McpServers]:
                 running[kind] = McpServers(SERVER_KINDS[kind], tmp_path_factory.mktemp(kind))
                 ends.callback(running[kind].end)
             return running[kind]
-
-        yield make
-
-
-@pytest.fixture
-def run_client(tmp_path) -> Callable[..., ClientRun]:
-    """Starts a real SDK client: `run_client("python_v1", url, kind).report()`."""
-    with ExitStack() as ends:
-
-        def make(client, url, kind, mode="legacy") -> ClientRun:
-            run = ClientRun(client, url, kind, tmp_path / "clients", mode)
-            ends.callback(run.process.end)
-            return run
 
         yield make
 

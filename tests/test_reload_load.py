@@ -1,6 +1,7 @@
 """P6: a reload under mixed load fails no request and breaks no stream. The long form stands in load/test_long.py."""
 
 import pytest
+
 from load.scenario import LoadedWorld, only_one_worker_left, reload_under_load
 
 

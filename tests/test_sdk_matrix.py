@@ -1,70 +1,105 @@
-"""P8: through Outrigger every SDK client gets from every SDK server what it gets directly; a session has one owner."""
+"""P8: through Outrigger every SDK client gets from every SDK server what it gets directly; a session has one owner.
+
+All servers, all Outriggers and all clients work at once: `matrix` begins everything, each test waits for its own part.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import pytest
 
 from harness import Outrigger
-from harness.mcp import CLIENTS, SERVER_KINDS
+from harness.mcp import CLIENTS, SERVER_KINDS, Job, McpServers, SdkClient
 
-LEGACY = [(client, kind.name) for kind in SERVER_KINDS.values() for client in CLIENTS]
-MODERN = [
-    (client, kind.name) for kind in SERVER_KINDS.values() if kind.dual_era for client in ("python_v2", "typescript_v2")
+CASES = [(server, client, "legacy") for server in SERVER_KINDS for client in CLIENTS]
+CASES += [
+    (kind.name, client, "auto")
+    for kind in SERVER_KINDS.values()
+    if kind.dual_era
+    for client in ("python_v2", "typescript_v2")
 ]
 
 
+@dataclass
+class Case:
+    """One client against one kind of server: once without Outrigger, twice through it."""
+
+    direct: Job
+    through: list[Job]
+    #: host:port that the clients of `through` dialled.
+    address: str
+
+
 @pytest.fixture(scope="module")
-def through(mcp_server, tmp_path_factory):
-    """URL of one Outrigger in front of both instances of a kind: `through("python-v1")`."""
-    worlds = {}
+def matrix(request, tmp_path_factory):
+    """`matrix(server, client, mode)`: a Case. Two instances of each server, one Outrigger in front of both."""
+    selected = {item.callspec.params["server"] for item in request.session.items if "matrix" in item.fixturenames}
+    folder = tmp_path_factory.mktemp("matrix")
+    with ExitStack() as ends, ThreadPoolExecutor(3) as starting:
+        clients = {client: SdkClient(client, folder / "clients") for client in CLIENTS}
+        for client in clients.values():
+            ends.callback(client.end)
 
-    def make(kind: str) -> Outrigger:
-        if kind not in worlds:
-            folder = tmp_path_factory.mktemp(f"outrigger-{kind}")
-            worlds[kind] = Outrigger(folder, mcp_server(kind).peers, {"profile": "generic"})
-        return worlds[kind]
+        def begin(server: str) -> dict[tuple[str, str], Case]:
+            kind = SERVER_KINDS[server]
+            servers = McpServers(kind, folder / server)
+            ends.callback(servers.end)
+            world = Outrigger(folder / server / "outrigger", servers.peers, {"profile": "generic"}, start=False)
+            ends.callback(world.end)
+            world.start()
+            direct, through = f"http://{servers.peers[0]}{kind.path}", f"{world.url}{kind.path}"
+            return {
+                (client, mode): Case(
+                    clients[client].begin(direct, kind, mode),
+                    [clients[client].begin(through, kind, mode) for _ in range(2)],
+                    world.address,
+                )
+                for case_server, client, mode in CASES
+                if case_server == server
+            }
 
-    yield make
-    for world in worlds.values():
-        world.end()
+        begun: dict[str, Future] = {server: starting.submit(begin, server) for server in SERVER_KINDS if server in selected}
+        yield lambda server, client, mode: begun[server].result()[client, mode]
 
 
-@pytest.mark.parametrize(("client", "server"), LEGACY)
-def test_a_client_of_the_handshake_era_sees_no_difference(client, server, mcp_server, through, run_client):
-    compare(client, server, "legacy", mcp_server, through, run_client)
+@pytest.mark.parametrize(("server", "client", "mode"), CASES)
+def test_a_client_gets_along_with_a_server(server, client, mode, matrix):
+    """The control: without Outrigger everything works, else the comparison proves nothing."""
+    kind, report = SERVER_KINDS[server], matrix(server, client, mode).direct.report()
+    modern = report["protocol"] == "2026-07-28"
+    assert modern == (mode == "auto")
+    assert set(report["instances"]) == {"a"}
+    assert report["progress"][: len(kind.progress)] == kind.progress
+    if kind.reference:
+        return
+    assert report["slow"] == "4 steps"
+    assert report["concurrent"] == ["2 steps", "5 steps"]
+    if kind.stateful and not modern:
+        assert report["counts"] == [1, 2, 3]
+        assert report["announced"] is True
+    if kind.resumable and not modern:
+        assert report["resumed"] == "resumed"
+        assert report["logs"] == ["after", "before"]
 
 
-@pytest.mark.parametrize(("client", "server"), MODERN)
-def test_a_client_of_the_stateless_era_sees_no_difference(client, server, mcp_server, through, run_client):
-    compare(client, server, "auto", mcp_server, through, run_client)
-
-
-def compare(client, server, mode, mcp_server, through, run_client):
-    """Runs the client directly and twice through Outrigger, all at once."""
-    kind, direct_peer, world = SERVER_KINDS[server], mcp_server(server).peers[0], through(server)
-    runs = [run_client(client, f"http://{direct_peer}{kind.path}", kind, mode)]
-    runs += [run_client(client, world.url + kind.path, kind, mode) for _ in range(2)]
-    direct, *proxied = [run.report() for run in runs]
-
+@pytest.mark.parametrize(("server", "client", "mode"), CASES)
+def test_a_client_sees_no_difference(server, client, mode, matrix):
+    kind, case = SERVER_KINDS[server], matrix(server, client, mode)
+    direct = case.direct.report()
     owned = kind.stateful and direct["protocol"] != "2026-07-28"
-    for report in proxied:
+    for report in (job.report() for job in case.through):
         if owned:
             assert len(set(report["instances"])) == 1, f"one session was answered by {report['instances']}"
         if not kind.reference:
-            assert report["host"] == world.address, "the upstream must see the host that the client dialled"
+            assert report["host"] == case.address, "the upstream must see the host that the client dialled"
             if kind.path.endswith("/mcp"):
                 assert report["server_id"] == "abc"
-        for seen in (report, direct):
-            seen["progress"] = seen["progress"][: len(kind.progress)]
-        assert comparable(report, owned) == comparable(direct, owned)
+        assert comparable(report, kind, owned) == comparable(direct, kind, owned)
 
 
-def comparable(report: dict, owned: bool) -> dict:
+def comparable(report: dict, kind, owned: bool) -> dict:
     """Without what may differ: the instance, the address, what Outrigger adds, and process-wide counts."""
     without = {"instances", "host", "server_id"} | (set() if owned else {"counts"})
-    return {key: value for key, value in report.items() if key not in without}
-
-
-def test_sessions_spread_over_both_peers(mcp_server, through, run_client):
-    kind, world = SERVER_KINDS["python-v1"], through("python-v1")
-    runs = [run_client("python_v1", world.url + kind.path, kind) for _ in range(6)]
-    owners = {run.report()["instances"][0] for run in runs}
-    assert owners == {"a", "b"}
+    steps = {"progress": report["progress"][: len(kind.progress)]}
+    return {key: value for key, value in report.items() if key not in without} | steps

@@ -48,7 +48,7 @@ pub struct File {
     /// Health and metrics endpoints; null = none
     #[serde(default = "admin")]
     pub admin: Field<Option<Admin>>,
-    /// What is logged to standard output
+    /// What is logged to standard error
     #[serde(default)]
     pub log: Field<Log>,
 }

@@ -83,7 +83,11 @@ pub(crate) async fn send<'u>(
     }
 }
 
-async fn connect(app: &App, upstream: &Upstream, peer: usize) -> Result<Stream, crate::upstream::Unreachable> {
+async fn connect(
+    app: &App,
+    upstream: &Upstream,
+    peer: usize,
+) -> Result<Stream, crate::upstream::Unreachable> {
     app.counters.connects.inc();
     upstream.connect(peer).await.inspect_err(|_| app.counters.connect_failures.inc())
 }
@@ -117,7 +121,12 @@ impl Failed {
             Self::Unanswered { reason } => (Fault::NoAnswer, reason),
             Self::Broken(reason) => (Fault::MalformedAnswer, reason),
         };
-        log::warn!("upstream {}, peer {}: {}: {reason}", upstream.name, upstream.peer_names[peer], fault.kind());
+        log::warn!(
+            "upstream {}, peer {}: {}: {reason}",
+            upstream.name,
+            upstream.peer_names[peer],
+            fault.kind()
+        );
         Stop::Reply(fault)
     }
 }

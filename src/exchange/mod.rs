@@ -4,12 +4,13 @@
 //! method, id), and because a head and a body that leave in one write cost the upstream one wake-up instead of two.
 
 mod connection;
-mod relay;
+pub(crate) mod relay;
 mod reply;
 pub(crate) mod request;
 
 use std::borrow::Cow;
 
+use pingora_core::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use crate::account::{Record, RouteKind};
@@ -88,15 +89,23 @@ impl From<Fault> for Stop {
 }
 
 /// Runs the exchange and answers for it where the upstream did not. `Err` = the connection must be cut.
-pub async fn run(session: &mut Session, app: &App, target: Target, record: &mut Record) -> pingora_core::Result<()> {
+pub async fn run(
+    session: &mut Session,
+    app: &App,
+    target: Target,
+    record: &mut Record,
+) -> pingora_core::Result<()> {
     session.as_downstream_mut().set_write_timeout(Some(app.settings.timeouts.write));
-    let mut caller = Caller::Bare;
+    let mut caller = Caller::unread(&session.req_header().method);
     match rooms(session, app, &target, &mut caller, record).await {
         Ok(()) => Ok(()),
         Err(Stop::Reply(fault)) => reply::fault(session, app, &caller, &fault, record).await,
         Err(Stop::ClientGone) => {
             record.client_gone = true;
-            Ok(())
+            session.as_downstream_mut().set_keepalive(None);
+            // With a head sent, an orderly end would make the part that left look like the whole.
+            let begun = session.response_written().is_some();
+            if begun { Error::e_explain(ErrorType::WriteError, "the client went away") } else { Ok(()) }
         }
         Err(Stop::Cut(error)) => Err(error),
     }
@@ -140,7 +149,12 @@ pub(crate) enum Owner {
     Any,
 }
 
-async fn locate(app: &App, upstream: &Upstream, target: &Target, inbound: &mut Inbound) -> Result<Owner, Fault> {
+async fn locate(
+    app: &App,
+    upstream: &Upstream,
+    target: &Target,
+    inbound: &mut Inbound,
+) -> Result<Owner, Fault> {
     let Some(session_id) = &inbound.session_id else { return Ok(Owner::Any) };
     let key = SessionKey::new(&upstream.name, session_id);
     let asked = app.registry.ask(&key).await;
@@ -173,7 +187,13 @@ async fn locate(app: &App, upstream: &Upstream, target: &Target, inbound: &mut I
 
 /// Room 8, first half: a 2xx answer to `initialize` that brings a session id makes its peer the owner; a session that its
 /// client ended, or that its owner does not know, is released.
-async fn note_session(app: &App, upstream: &Upstream, target: &Target, inbound: &Inbound, answer: &Answer<'_>) {
+async fn note_session(
+    app: &App,
+    upstream: &Upstream,
+    target: &Target,
+    inbound: &Inbound,
+    answer: &Answer<'_>,
+) {
     let status = answer.head.status;
     if inbound.is_initialize() && status.is_success() {
         let id = answer.head.headers.get("mcp-session-id").and_then(|value| value.to_str().ok());
@@ -200,7 +220,12 @@ pub(crate) async fn claim(app: &App, upstream: &Upstream, target: &Target, sessi
     match app.registry.claim(&key, &claim).await {
         Ok(crate::registry::Claimed::Won) => app.counters.sessions_claimed.inc(),
         Ok(crate::registry::Claimed::Held(other)) => {
-            log::warn!("session {} of peer {} is already owned by peer {}", key.short(), claim.peer, other.peer);
+            log::warn!(
+                "session {} of peer {} is already owned by peer {}",
+                key.short(),
+                claim.peer,
+                other.peer
+            );
         }
         Err(error) => log::error!("session {} could not be claimed: {error}", key.short()),
     }

@@ -54,7 +54,11 @@ pub(crate) async fn relay(
         Err(Stop::Cut(error)) => {
             record.fault = Some("answer_broken");
             app.counters.fault("answer_broken");
-            log::warn!("upstream {}, peer {}: answer broken: {error}", upstream.name, upstream.peer_names[answer.peer]);
+            log::warn!(
+                "upstream {}, peer {}: answer broken: {error}",
+                upstream.name,
+                upstream.peer_names[answer.peer]
+            );
             Err(Stop::Cut(error))
         }
         Err(stop) => Err(stop),
@@ -107,24 +111,29 @@ async fn write(session: &mut Session, chunk: Bytes, end: bool) -> Result<(), Sto
 fn outward(head: &ResponseHeader, client: http::Version) -> ResponseHeader {
     let mut outward = head.clone();
     outward.set_version(http::Version::HTTP_11);
-    let nominated: Vec<http::HeaderName> = outward
-        .headers
-        .keys()
-        .filter(|name| {
-            let connection = head.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes());
-            fields::is_hop_by_hop(name.as_str()) || fields::is_nominated(connection, name.as_str())
-        })
-        .cloned()
-        .collect();
-    for name in &nominated {
-        outward.remove_header(name);
+    for name in connection_fields(head) {
+        outward.remove_header(&name);
+    }
+    if is_event_stream(head) {
+        // Pingora gathers what has a length until it is whole; events must leave one by one.
+        outward.remove_header(&header::CONTENT_LENGTH);
     }
     let bodiless = matches!(head.status.as_u16(), 204 | 304);
-    if !bodiless && client == http::Version::HTTP_11 && !outward.headers.contains_key(header::CONTENT_LENGTH) {
+    if !bodiless && client == http::Version::HTTP_11 && !outward.headers.contains_key(header::CONTENT_LENGTH)
+    {
         // Static text: cannot fail.
         let _ = outward.insert_header(header::TRANSFER_ENCODING, "chunked");
     }
     outward
+}
+
+/// Fields of an answer that belong to the upstream's connection.
+pub(crate) fn connection_fields(head: &ResponseHeader) -> Vec<http::HeaderName> {
+    let connection = || head.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes());
+    let belongs = |name: &&http::HeaderName| {
+        fields::is_hop_by_hop(name.as_str()) || fields::is_nominated(connection(), name.as_str())
+    };
+    head.headers.keys().filter(belongs).cloned().collect()
 }
 
 fn is_event_stream(head: &ResponseHeader) -> bool {
@@ -140,7 +149,9 @@ fn silent() -> pingora_core::BError {
 /// The beginning of an HTTP+SSE stream: its `endpoint` event names the session, whose owner must be known before the client reads it.
 enum Opening {
     /// Every other answer, and a stream whose first event has passed.
-    Past { claimed: Option<(SessionKey, Claim)> },
+    Past {
+        claimed: Option<(SessionKey, Claim)>,
+    },
     Awaiting(FirstEvent),
 }
 
@@ -158,13 +169,22 @@ impl Opening {
         matches!(self, Self::Past { .. })
     }
 
-    async fn pass(&mut self, app: &App, upstream: &Upstream, target: &Target, peer: usize, chunk: Bytes) -> Bytes {
+    async fn pass(
+        &mut self,
+        app: &App,
+        upstream: &Upstream,
+        target: &Target,
+        peer: usize,
+        chunk: Bytes,
+    ) -> Bytes {
         let Self::Awaiting(first) = self else { return chunk };
         let step = first.push(&chunk);
         let done = first.done();
         let mut claimed = None;
-        if let Some(session_id) = step.endpoint.as_deref().and_then(session_of_endpoint) {
-            claim(app, upstream, target, &session_id, peer).await;
+        if let Some((session_id, target)) =
+            step.endpoint.as_deref().and_then(|url| named_by(app, target, url))
+        {
+            claim(app, upstream, &target, &session_id, peer).await;
             let key = SessionKey::new(&upstream.name, &session_id);
             claimed = app.registry.ask(&key).await.ok().flatten().map(|claim| (key, claim));
         }
@@ -191,11 +211,24 @@ impl Opening {
     }
 }
 
-/// Session id of an `endpoint` event's URL, absolute or not.
-fn session_of_endpoint(url: &str) -> Option<String> {
-    let query = url.split_once('?')?.1;
-    let query = query.split('#').next().unwrap_or(query);
-    session_in_query(query).map(|id| id.into_owned())
+/// Session id of an `endpoint` event's URL, absolute or not, and the route that its messages will come by: the session's scope
+/// is that of the URL which the server itself chose, as ContextForge's is scoped and an SDK server's is not.
+fn named_by(app: &App, stream: &Target, url: &str) -> Option<(String, Target)> {
+    let url = url.split('#').next().unwrap_or(url);
+    let (address, query) = url.split_once('?')?;
+    let session_id = session_in_query(query)?.into_owned();
+    let path = match address.split_once("://") {
+        Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
+        None => address,
+    };
+    let route = app.settings.routes.classify(path.as_bytes(), false);
+    let messages = Target::of(route, stream.listener).filter(|target| target.endpoint == Endpoint::Message);
+    if messages.is_none() {
+        log::warn!(
+            "the endpoint event's path {path} is none of routes.message; its messages may miss the session's owner"
+        );
+    }
+    Some((session_id, messages.unwrap_or_else(|| stream.clone())))
 }
 
 /// Counts an open event stream.

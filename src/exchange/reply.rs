@@ -20,7 +20,12 @@ use super::request::Caller;
 const REST: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
 
 /// Answers with `fault` where nobody's id is known yet.
-pub async fn refuse(session: &mut Session, app: &App, fault: &Fault, record: &mut Record) -> pingora_core::Result<()> {
+pub async fn refuse(
+    session: &mut Session,
+    app: &App,
+    fault: &Fault,
+    record: &mut Record,
+) -> pingora_core::Result<()> {
     self::fault(session, app, &Caller::Bare, fault, record).await
 }
 
@@ -71,7 +76,10 @@ pub(crate) async fn fault(
 
 /// A client that is too slow or one of too many is not kept.
 fn closes(fault: &Fault) -> bool {
-    matches!(fault, Fault::BodyTooSlow | Fault::TooManyConnections | Fault::TooManyFields | Fault::AmbiguousPath)
+    matches!(
+        fault,
+        Fault::BodyTooSlow | Fault::TooManyConnections | Fault::TooManyFields | Fault::AmbiguousPath
+    )
 }
 
 /// Content type and body. No JSON-RPC error is sent to what is no request (JSON-RPC 2.0 §4.1).
@@ -134,7 +142,10 @@ mod tests {
         assert_eq!(text(&Caller::Request(big.into())), error(big));
         assert_eq!(text(&Caller::Request(br#""a\u0001""#.to_vec())), error(r#""a\u0001""#));
         assert_eq!(text(&Caller::Unreadable(None)), error("null"));
-        assert_eq!(text(&Caller::Batch(vec![b"1".to_vec(), b"2".to_vec()])), format!("[{},{}]", error("1"), error("2")));
+        assert_eq!(
+            text(&Caller::Batch(vec![b"1".to_vec(), b"2".to_vec()])),
+            format!("[{},{}]", error("1"), error("2"))
+        );
         assert_eq!(text(&Caller::Batch(vec![])), "");
         assert_eq!(text(&Caller::Silent), "");
         assert_eq!(text(&Caller::Bare), "Session not found; initialize again\n");

@@ -4,6 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::header;
+use pingora_core::ErrorType;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
@@ -33,6 +34,13 @@ pub(crate) enum Caller {
     Bare,
     /// A body that is not JSON-RPC: the id, if one could be read with certainty.
     Unreadable(Option<Vec<u8>>),
+}
+
+impl Caller {
+    /// Before the body is there: a POST is owed a JSON-RPC error, although its id is not known.
+    pub fn unread(method: &http::Method) -> Self {
+        if method == http::Method::POST { Self::Unreadable(None) } else { Self::Bare }
+    }
 }
 
 /// The request as it came in, its body spliced.
@@ -79,15 +87,18 @@ impl Inbound {
             inbound.read_message(app, scope)?;
         }
         if sessions_count(inbound.era) {
-            inbound.session_id = named_session(head, target.endpoint).map_err(|fault| Unidentified::by(&inbound, fault))?;
+            inbound.session_id =
+                named_session(head, target.endpoint).map_err(|fault| Unidentified::by(&inbound, fault))?;
         }
         Ok(inbound)
     }
 
     fn read_message(&mut self, app: &App, scope: Option<&str>) -> Result<(), Unidentified> {
         let body = self.body.clone();
-        let envelope = jsonrpc::scan(&body)
-            .map_err(|refusal| Unidentified { fault: Fault::BadMessage(refusal.reason), caller: Caller::Unreadable(refusal.id) })?;
+        let envelope = jsonrpc::scan(&body).map_err(|refusal| Unidentified {
+            fault: Fault::BadMessage(refusal.reason),
+            caller: Caller::Unreadable(refusal.id),
+        })?;
         match &envelope {
             Envelope::Single(message) => {
                 self.era = Era::of_body(message.protocol_version.as_deref());
@@ -162,11 +173,14 @@ impl Unidentified {
 
 fn named_session(head: &RequestHeader, endpoint: Endpoint) -> Result<Option<String>, Fault> {
     match endpoint {
-        Endpoint::Mcp => match session_header(head.headers.get_all("mcp-session-id").iter().map(|value| value.as_bytes())) {
-            SessionHeader::None => Ok(None),
-            SessionHeader::One(id) => Ok(Some(id.to_string())),
-            SessionHeader::Malformed => Err(Fault::MalformedSession),
-        },
+        Endpoint::Mcp => {
+            match session_header(head.headers.get_all("mcp-session-id").iter().map(|value| value.as_bytes()))
+            {
+                SessionHeader::None => Ok(None),
+                SessionHeader::One(id) => Ok(Some(id.to_string())),
+                SessionHeader::Malformed => Err(Fault::MalformedSession),
+            }
+        }
         Endpoint::Message => Ok(head.uri.query().and_then(session_in_query).map(|id| id.into_owned())),
         Endpoint::Sse => Ok(None),
     }
@@ -175,7 +189,11 @@ fn named_session(head: &RequestHeader, endpoint: Endpoint) -> Result<Option<Stri
 /// Reads the whole body, decoded. Bounded by `limits.body` (before and after decoding) and `timeouts.request_body`.
 pub(crate) async fn read_body(session: &mut Session, app: &App) -> Result<Bytes, Stop> {
     let limit = app.settings.limits.body;
-    let announced = session.req_header().headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced = session
+        .req_header()
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > limit as u64) {
         return Err(Fault::BodyTooLarge { limit }.into());
     }
@@ -184,7 +202,9 @@ pub(crate) async fn read_body(session: &mut Session, app: &App) -> Result<Bytes,
         session.as_downstream_mut().write_continue_response().await.map_err(|_| Stop::ClientGone)?;
     }
     let reading = collect(session, limit);
-    let body = tokio::time::timeout(app.settings.timeouts.request_body, reading).await.map_err(|_| Fault::BodyTooSlow)??;
+    let body = tokio::time::timeout(app.settings.timeouts.request_body, reading)
+        .await
+        .map_err(|_| Fault::BodyTooSlow)??;
     match encoding {
         Encoding::Identity => Ok(body),
         Encoding::Gzip => Ok(decode(flate2::read::MultiGzDecoder::new(&body[..]), limit)?),
@@ -194,7 +214,7 @@ pub(crate) async fn read_body(session: &mut Session, app: &App) -> Result<Bytes,
 
 async fn collect(session: &mut Session, limit: usize) -> Result<Bytes, Stop> {
     let downstream = session.as_downstream_mut();
-    let read = |chunk: pingora_core::Result<Option<Bytes>>| chunk.map_err(|_| Stop::ClientGone);
+    let read = |chunk: pingora_core::Result<Option<Bytes>>| chunk.map_err(|error| unreadable(&error));
     let Some(first) = read(downstream.read_request_body().await)? else { return Ok(Bytes::new()) };
     if first.len() > limit {
         return Err(Fault::BodyTooLarge { limit }.into());
@@ -212,10 +232,22 @@ async fn collect(session: &mut Session, limit: usize) -> Result<Bytes, Stop> {
     Err(Fault::BodyTooLarge { limit }.into())
 }
 
+/// Whether the client left in the middle of its body, or is still there and cannot count.
+fn unreadable(error: &pingora_core::Error) -> Stop {
+    match error.etype() {
+        ErrorType::ReadTimedout => Fault::BodyTooSlow.into(),
+        ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error => Stop::ClientGone,
+        _ => Fault::BrokenFraming.into(),
+    }
+}
+
 fn expects_continue(session: &Session) -> bool {
     let head = session.req_header();
     head.version == http::Version::HTTP_11
-        && head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+        && head
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,7 +282,13 @@ fn decode(decoder: impl std::io::Read, limit: usize) -> Result<Bytes, Fault> {
 }
 
 /// Room 5, second half: the request as it goes out, head and body in wire form. The same function for every path that a request can take.
-pub(crate) fn rewrite(session: &Session, app: &App, target: &Target, inbound: &Inbound, record: &mut Record) -> Vec<u8> {
+pub(crate) fn rewrite(
+    session: &Session,
+    app: &App,
+    target: &Target,
+    inbound: &Inbound,
+    record: &mut Record,
+) -> Vec<u8> {
     let origin = public_origin(session, app, target.listener);
     record.client = Some(origin.client);
     let mut wire = Vec::with_capacity(1024 + inbound.body.len());
@@ -274,18 +312,28 @@ pub(crate) fn public_origin(session: &Session, app: &App, listener: usize) -> Or
         return forwarded::origin(hop, &Claims::default(), |_| false);
     }
     let joined = |name: &str| {
-        let values: Vec<&str> = head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        let values: Vec<&str> =
+            head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
         (!values.is_empty()).then(|| values.join(","))
     };
-    let claims =
-        Claims { for_: joined("x-forwarded-for"), proto: joined("x-forwarded-proto"), host: joined("x-forwarded-host") };
-    forwarded::origin(hop, &claims, |address| settings.trusted_proxies.iter().any(|net| net.contains(&address)))
+    let claims = Claims {
+        for_: joined("x-forwarded-for"),
+        proto: joined("x-forwarded-proto"),
+        host: joined("x-forwarded-host"),
+    };
+    forwarded::origin(hop, &claims, |address| {
+        settings.trusted_proxies.iter().any(|net| net.contains(&address))
+    })
 }
 
 /// Path and query as they stood in the request line, also where that named a whole URL (RFC 9112 §3.2.2).
 pub(crate) fn origin_form(head: &RequestHeader) -> &[u8] {
     let raw = head.raw_path();
-    if raw.starts_with(b"/") { raw } else { head.uri.path_and_query().map_or(b"/", |path| path.as_str().as_bytes()) }
+    if raw.starts_with(b"/") {
+        raw
+    } else {
+        head.uri.path_and_query().map_or(b"/", |path| path.as_str().as_bytes())
+    }
 }
 
 /// Whether a field of the client goes no further, on either way through the proxy.
@@ -294,11 +342,27 @@ pub(crate) fn is_dropped(name: &str, head: &RequestHeader, profile: Profile) -> 
         || fields::is_forwarding(name)
         || fields::is_outrigger_internal(name)
         || (profile == Profile::ContextForge && fields::is_contextforge_internal(name))
-        || fields::is_nominated(head.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes()), name)
+        || fields::is_nominated(
+            head.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes()),
+            name,
+        )
+}
+
+/// The crumbs that HTTP/2 lets a client split its cookie into, as HTTP/1.1 wants them (RFC 9113 §8.2.3).
+pub(crate) fn joined_cookie(head: &RequestHeader) -> Option<Vec<u8>> {
+    let crumbs: Vec<&[u8]> =
+        head.headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes()).collect();
+    (head.version == http::Version::HTTP_2 && crumbs.len() > 1).then(|| crumbs.join(&b"; "[..]))
 }
 
 /// Request line and fields in HTTP/1.1 wire form.
-fn write_head(wire: &mut Vec<u8>, head: &RequestHeader, profile: Profile, inbound: &Inbound, origin: &Origin) {
+fn write_head(
+    wire: &mut Vec<u8>,
+    head: &RequestHeader,
+    profile: Profile,
+    inbound: &Inbound,
+    origin: &Origin,
+) {
     for part in [inbound.method.as_str().as_bytes(), b" ", origin_form(head), b" HTTP/1.1\r\n"] {
         wire.extend_from_slice(part);
     }
@@ -311,10 +375,16 @@ fn write_head(wire: &mut Vec<u8>, head: &RequestHeader, profile: Profile, inboun
         field("host", authority.as_bytes());
         field("x-forwarded-host", authority.as_bytes());
     }
+    let cookie = joined_cookie(head);
+    if let Some(cookie) = &cookie {
+        field("cookie", cookie);
+    }
     let stray_session = !sessions_count(inbound.era);
     for (name, value) in &head.headers {
         let name = name.as_str();
-        let set_anew = matches!(name, "host" | "content-length" | "content-encoding" | "expect" | "accept-encoding");
+        let set_anew =
+            matches!(name, "host" | "content-length" | "content-encoding" | "expect" | "accept-encoding")
+                || (cookie.is_some() && name == "cookie");
         if set_anew || is_dropped(name, head, profile) || (stray_session && name == "mcp-session-id") {
             continue;
         }

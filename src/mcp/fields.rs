@@ -21,14 +21,30 @@ pub fn is_hop_by_hop(name: &str) -> bool {
 
 /// Fields that say where a request came from; removed from every request and set anew (`forwarded`).
 pub fn is_forwarding(name: &str) -> bool {
-    matches!(name, "forwarded" | "x-real-ip" | "x-forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto")
-        || matches!(name, "x-forwarded-port" | "x-forwarded-prefix" | "x-forwarded-ssl" | "x-forwarded-scheme" | "x-forwarded-server")
+    matches!(
+        name,
+        "forwarded"
+            | "x-real-ip"
+            | "x-forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+    ) || matches!(
+        name,
+        "x-forwarded-port"
+            | "x-forwarded-prefix"
+            | "x-forwarded-ssl"
+            | "x-forwarded-scheme"
+            | "x-forwarded-server"
+    )
 }
 
 /// Fields by which ContextForge's workers speak to each other; from outside they open what is closed (P7, IBM/mcp-context-forge#3018).
 pub fn is_contextforge_internal(name: &str) -> bool {
-    matches!(name, "x-forwarded-internally" | "x-original-worker" | "x-mcp-session-id" | "x-authenticated-user")
-        || name.starts_with("x-contextforge-")
+    matches!(
+        name,
+        "x-forwarded-internally" | "x-original-worker" | "x-mcp-session-id" | "x-authenticated-user"
+    ) || name.starts_with("x-contextforge-")
 }
 
 /// Fields that only one member may say to another.
@@ -39,7 +55,9 @@ pub fn is_outrigger_internal(name: &str) -> bool {
 /// Whether a `Connection` field nominates `name` as hop-by-hop (RFC 9110 §7.6.1).
 pub fn is_nominated<'v>(mut connection: impl Iterator<Item = &'v [u8]>, name: &str) -> bool {
     connection.any(|value| {
-        value.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+        value
+            .split(|byte| *byte == b',')
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
     })
 }
 
@@ -52,11 +70,28 @@ mod tests {
         for name in ["connection", "te", "transfer-encoding", "upgrade", "keep-alive", "trailer"] {
             assert!(is_hop_by_hop(name), "{name}");
         }
-        for name in ["x-forwarded-internally", "x-contextforge-mcp-runtime-auth", "x-mcp-session-id", "x-original-worker"] {
+        for name in [
+            "x-forwarded-internally",
+            "x-contextforge-mcp-runtime-auth",
+            "x-mcp-session-id",
+            "x-original-worker",
+        ] {
             assert!(is_contextforge_internal(name), "{name}");
         }
-        for name in ["mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name", "mcp-param-x", "authorization", "last-event-id", "traceparent"] {
-            assert!(!is_hop_by_hop(name) && !is_forwarding(name) && !is_contextforge_internal(name), "{name}");
+        for name in [
+            "mcp-session-id",
+            "mcp-protocol-version",
+            "mcp-method",
+            "mcp-name",
+            "mcp-param-x",
+            "authorization",
+            "last-event-id",
+            "traceparent",
+        ] {
+            assert!(
+                !is_hop_by_hop(name) && !is_forwarding(name) && !is_contextforge_internal(name),
+                "{name}"
+            );
         }
     }
 

@@ -43,7 +43,8 @@ pub fn origin(hop: Hop<'_>, claims: &Claims, trusted: impl Fn(IpAddr) -> bool) -
         // Anything else (`javascript`) is refused, not passed on.
         _ => hop.tls,
     };
-    let claimed_authority = claims.host.as_deref().map(last).filter(|host| is_authority(host)).map(str::to_string);
+    let claimed_authority =
+        claims.host.as_deref().map(last).filter(|host| is_authority(host)).map(str::to_string);
     Origin {
         client: client(hop.address, claims.for_.as_deref(), trusted),
         https,
@@ -113,14 +114,21 @@ mod tests {
         let table = [
             (("192.0.2.9", "127.0.0.1", "https", "evil"), ("192.0.2.9", false, &seen)),
             (("10.0.0.1", "198.51.100.7", "https", "mcp.example.com"), ("198.51.100.7", true, &public)),
-            (("10.0.0.1", "127.0.0.1, 198.51.100.7", "http, HTTPS", "evil, mcp.example.com"), ("198.51.100.7", true, &public)),
+            (
+                ("10.0.0.1", "127.0.0.1, 198.51.100.7", "http, HTTPS", "evil, mcp.example.com"),
+                ("198.51.100.7", true, &public),
+            ),
             (("10.0.0.1", "6.6.6.6, 198.51.100.7, 10.0.0.2", "", ""), ("198.51.100.7", false, &seen)),
             (("10.0.0.1", "", "javascript", "a/b"), ("10.0.0.1", false, &seen)),
             (("10.0.0.1", "junk", "https", "user@host"), ("10.0.0.1", true, &seen)),
             (("10.0.0.1", "[2001:db8::1]:443", "", ""), ("2001:db8::1", false, &seen)),
         ];
         for ((hop, for_, proto, host), (client, https, authority)) in table {
-            assert_eq!(decide(hop, for_, proto, host), (client.to_string(), https, authority.clone()), "{hop} {for_} {proto} {host}");
+            assert_eq!(
+                decide(hop, for_, proto, host),
+                (client.to_string(), https, authority.clone()),
+                "{hop} {for_} {proto} {host}"
+            );
         }
     }
 }

@@ -140,7 +140,10 @@ mod tests {
         let mut first = FirstEvent::default();
         assert_eq!(first.push(b": comment\n\n").release, b": comment\n\n");
         assert_eq!(first.push(b"event: endpoint\n").release, b"");
-        assert_eq!(first.push(b"data: /m?session_id=1\n\nevent: me").release, b"event: endpoint\ndata: /m?session_id=1\n\nevent: me");
+        assert_eq!(
+            first.push(b"data: /m?session_id=1\n\nevent: me").release,
+            b"event: endpoint\ndata: /m?session_id=1\n\nevent: me"
+        );
         assert!(first.done());
     }
 

@@ -7,6 +7,7 @@ mod pass;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::Method;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, Result};
@@ -89,7 +90,13 @@ impl ProxyHttp for Proxy {
         pass::peer(session, &self.app, self.listener, context).await
     }
 
-    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, context: &mut Context, error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        context: &mut Context,
+        error: Box<Error>,
+    ) -> Box<Error> {
         pass::connect_failed(&self.app, self.listener, context, error)
     }
 
@@ -115,12 +122,32 @@ impl ProxyHttp for Proxy {
         pass::request_head(session, &self.app, self.listener, request, &mut context.record)
     }
 
-    async fn response_filter(&self, session: &mut Session, _: &mut ResponseHeader, context: &mut Context) -> Result<()> {
-        pass::response_head(session, &self.app, &mut context.record);
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        _: &mut Option<Bytes>,
+        end: bool,
+        context: &mut Context,
+    ) -> Result<()> {
+        pass::request_body(session, &self.app, end, &context.record)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        pass::response_head(session, &self.app, head, &mut context.record);
         Ok(())
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        context: &mut Context,
+    ) -> FailToProxy {
         pass::fail(session, &self.app, error, &mut context.record).await
     }
 

@@ -14,7 +14,8 @@ use pingora_proxy::{FailToProxy, Session};
 use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
-use crate::exchange::request::{is_dropped, origin_form, public_origin};
+use crate::exchange::relay::connection_fields;
+use crate::exchange::request::{is_dropped, joined_cookie, origin_form, public_origin};
 
 use super::Context;
 
@@ -26,15 +27,25 @@ pub(super) struct Passing {
 }
 
 /// A healthy peer that was not tried before.
-pub(super) async fn peer(session: &mut Session, app: &App, listener: usize, context: &mut Context) -> Result<Box<HttpPeer>> {
+pub(super) async fn peer(
+    session: &mut Session,
+    app: &App,
+    listener: usize,
+    context: &mut Context,
+) -> Result<Box<HttpPeer>> {
     let (_, upstream) = app.listener(listener);
-    let index = upstream.choose(&context.pass.tried).ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no peer left"))?;
+    let index = upstream
+        .choose(&context.pass.tried)
+        .ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no peer left"))?;
     context.pass.current = Some(index);
     context.record.attempts += 1;
     context.record.peer = Some((upstream.name.clone(), upstream.peer_names[index].clone()));
     session.as_downstream_mut().set_write_timeout(Some(app.settings.timeouts.write));
-    let mut target =
-        upstream.target(index).await.map_err(|fault| Error::explain(ErrorType::ConnectNoRoute, fault.kind()))?;
+    session.as_downstream_mut().set_read_timeout(Some(app.settings.timeouts.request_body));
+    let mut target = upstream
+        .target(index)
+        .await
+        .map_err(|fault| Error::explain(ErrorType::ConnectNoRoute, fault.kind()))?;
     // An upgraded connection may be silent for as long as it likes; any other answer must keep coming.
     target.options.read_timeout =
         if session.is_upgrade_req() { None } else { Some(longest_silence(app, session.req_header())) };
@@ -50,13 +61,22 @@ fn longest_silence(app: &App, head: &RequestHeader) -> Duration {
     if accepts_stream { app.settings.drain.timeout.max(timeouts.first_byte) } else { timeouts.first_byte }
 }
 
-pub(super) fn connect_failed(app: &App, listener: usize, context: &mut Context, mut error: Box<Error>) -> Box<Error> {
+pub(super) fn connect_failed(
+    app: &App,
+    listener: usize,
+    context: &mut Context,
+    mut error: Box<Error>,
+) -> Box<Error> {
     let (_, upstream) = app.listener(listener);
     app.counters.connects.inc();
     app.counters.connect_failures.inc();
     if let Some(index) = context.pass.current.take() {
         let pause = upstream.peers[index].failed();
-        log::warn!("upstream {}, peer {}: connect failed, set aside for {pause:?}: {error}", upstream.name, upstream.peer_names[index]);
+        log::warn!(
+            "upstream {}, peer {}: connect failed, set aside for {pause:?}: {error}",
+            upstream.name,
+            upstream.peer_names[index]
+        );
         context.pass.tried.push(index);
     }
     error.set_retry(context.pass.tried.len() < upstream.peers.len());
@@ -96,6 +116,9 @@ pub(super) fn request_head(
     for name in &dropped {
         request.remove_header(name);
     }
+    if let Some(cookie) = joined_cookie(head) {
+        request.insert_header(header::COOKIE, cookie)?;
+    }
     if !request.raw_path().starts_with(b"/") {
         request.set_raw_path(origin_form(head))?;
     }
@@ -108,17 +131,45 @@ pub(super) fn request_head(
     Ok(())
 }
 
-pub(super) fn response_head(session: &mut Session, app: &App, record: &mut Record) {
+/// Bodies pass unread, but not for ever; an upgraded connection has no end to wait for.
+pub(super) fn request_body(session: &Session, app: &App, end: bool, record: &Record) -> Result<()> {
+    if !end && !session.is_upgrade_req() && record.started.elapsed() > app.settings.timeouts.request_body {
+        return Error::e_explain(ErrorType::HTTPStatus(408), "the request body did not arrive in time");
+    }
+    Ok(())
+}
+
+/// The head as the client gets it; the fields of a protocol switch stay.
+pub(super) fn response_head(
+    session: &mut Session,
+    app: &App,
+    head: &mut ResponseHeader,
+    record: &mut Record,
+) {
     record.first_byte = Some(record.started.elapsed());
+    let switching = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
+    let keep =
+        |name: &str| name == "transfer-encoding" || (switching && matches!(name, "connection" | "upgrade"));
+    for name in connection_fields(head).into_iter().filter(|name| !keep(name.as_str())) {
+        head.remove_header(&name);
+    }
     if app.draining() {
         session.as_downstream_mut().set_keepalive(None);
     }
 }
 
 /// Answers for an upstream that did not.
-pub(super) async fn fail(session: &mut Session, app: &App, error: &Error, record: &mut Record) -> FailToProxy {
+pub(super) async fn fail(
+    session: &mut Session,
+    app: &App,
+    error: &Error,
+    record: &mut Record,
+) -> FailToProxy {
     let gone = *error.esource() == ErrorSource::Downstream
-        && matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error);
+        && matches!(
+            error.etype(),
+            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error
+        );
     if gone {
         record.client_gone = true;
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -129,11 +180,14 @@ pub(super) async fn fail(session: &mut Session, app: &App, error: &Error, record
         ErrorType::ConnectTimedout => answer(Fault::ConnectTimeout),
         ErrorType::ReadTimedout => answer(Fault::FirstByteTimeout),
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => answer(Fault::TlsHandshake),
-        ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => answer(Fault::NoPeer),
+        ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => {
+            answer(Fault::NoPeer)
+        }
         ErrorType::InvalidHTTPHeader => answer(Fault::MalformedAnswer),
         _ => answer(Fault::NoAnswer),
     };
-    if let Some(fault) = &sentence {
+    // The exchange accounts for its own failures before it asks for the cut that leads here.
+    if let Some(fault) = sentence.as_ref().filter(|_| record.fault.is_none()) {
         record.fault = Some(fault.kind());
         app.counters.fault(fault.kind());
         log::warn!("pass-through: {}: {error}", fault.kind());

@@ -72,11 +72,13 @@ impl Routes {
         for (kind, list, entries) in lists {
             for (index, text) in entries.iter().enumerate() {
                 match compile_one(text) {
-                    Ok(pattern) if patterns.iter().any(|(_, known)| *known == pattern) => errors.push(RouteError {
-                        list,
-                        index,
-                        reason: format!("`{text}` stands here or in another list already"),
-                    }),
+                    Ok(pattern) if patterns.iter().any(|(_, known)| *known == pattern) => {
+                        errors.push(RouteError {
+                            list,
+                            index,
+                            reason: format!("`{text}` stands here or in another list already"),
+                        })
+                    }
                     Ok(pattern) => patterns.push((kind, pattern)),
                     Err(reason) => errors.push(RouteError { list, index, reason }),
                 }
@@ -179,7 +181,8 @@ fn lenient_segments(path: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(&twice);
     let mut segments: Vec<String> = Vec::new();
     for segment in text.split(['/', '\\']) {
-        let segment = segment.split(';').next().unwrap_or("").trim_matches(|c: char| c.is_control() || c == ' ');
+        let segment =
+            segment.split(';').next().unwrap_or("").trim_matches(|c: char| c.is_control() || c == ' ');
         match segment {
             "" | "." => {}
             ".." => {
@@ -278,7 +281,9 @@ mod tests {
     #[test]
     fn wrong_patterns_are_all_named_at_once() {
         let list = |entries: &[&str]| entries.iter().map(|entry| entry.to_string()).collect::<Vec<_>>();
-        let errors = Routes::compile(&list(&["mcp", "/mcp", "/a/{b}"]), &list(&["/mcp/"]), &list(&["/", "/a//b"])).unwrap_err();
+        let errors =
+            Routes::compile(&list(&["mcp", "/mcp", "/a/{b}"]), &list(&["/mcp/"]), &list(&["/", "/a//b"]))
+                .unwrap_err();
         let named: Vec<_> = errors.iter().map(|error| (error.list, error.index)).collect();
         assert_eq!(named, [("mcp", 0), ("mcp", 2), ("sse", 0), ("message", 0), ("message", 1)]);
     }

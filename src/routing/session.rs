@@ -121,7 +121,9 @@ mod tests {
 
     #[test]
     fn three_spellings_of_the_query() {
-        for query in ["session_id=a1", "x=1&sessionId=a1", "sessionid=a1&y", "SESSION_ID=a1", "session_id=%611"] {
+        for query in
+            ["session_id=a1", "x=1&sessionId=a1", "sessionid=a1&y", "SESSION_ID=a1", "session_id=%611"]
+        {
             assert_eq!(session_in_query(query).as_deref(), Some("a1"), "{query}");
         }
         for query in ["", "session=a1", "session_id", "session_id=", "session_id=a%20b", "session_id=%ff"] {

@@ -290,6 +290,7 @@ impl Turn {
         for generation in self.state.serving().into_iter().chain(starting) {
             self.retire(generation);
         }
+        self.effects.push(Effect::Close);
     }
 
     fn note_health(&mut self, since: Duration) {

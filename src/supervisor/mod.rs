@@ -31,6 +31,7 @@ pub use event::{Fault, Number};
 use folder::Folder;
 use plan::{Plan, Refusal};
 use process::{Children, Input};
+use sockets::Sockets;
 use state::State;
 use story::Story;
 
@@ -130,6 +131,7 @@ impl Supervisor {
             Effect::Start { generation, with, counts } => return self.start(generation, with, counts),
             Effect::Adopt => self.current = self.candidate.take(),
             Effect::Discard => self.candidate = None,
+            Effect::Close => self.close(),
             Effect::Terminate(generation) => self.children.signal(generation, Signal::SIGTERM),
             Effect::Kill(generation) => self.children.signal(generation, Signal::SIGKILL),
             Effect::Count(generation, counts) => self.children.count(generation, self.counters(counts)),
@@ -137,6 +139,12 @@ impl Supervisor {
             Effect::Exit(code) => self.exit = Some(code),
         }
         None
+    }
+
+    fn close(&mut self) {
+        for plan in [&mut self.current, &mut self.candidate].into_iter().flatten() {
+            plan.sockets = Sockets::default();
+        }
     }
 
     fn load(&mut self) -> Event {

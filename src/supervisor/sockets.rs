@@ -68,7 +68,7 @@ impl fmt::Display for BindError {
 }
 
 /// The sockets of one configuration. They close when the last configuration that has them is dropped.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Sockets(Vec<Listening>);
 
 #[derive(Clone)]

@@ -27,9 +27,11 @@ impl Upstreams {
     /// Reads all trust material. The error names file and reason, for the log.
     pub fn open(settings: &Settings) -> Result<Self, String> {
         let connector = Arc::new(TransportConnector::new(None));
-        let upstreams = settings.upstreams.iter().enumerate().map(|(id, upstream)| {
-            Upstream::open(UpstreamId(id), upstream, settings, connector.clone())
-        });
+        let upstreams = settings
+            .upstreams
+            .iter()
+            .enumerate()
+            .map(|(id, upstream)| Upstream::open(UpstreamId(id), upstream, settings, connector.clone()));
         Ok(Self(upstreams.collect::<Result<_, _>>()?))
     }
 
@@ -80,7 +82,12 @@ impl Upstream {
     pub async fn target(&self, index: usize) -> Result<HttpPeer, Fault> {
         let peer = &self.peers[index];
         let address = peer.resolve().await.map_err(|error| {
-            log::warn!("upstream {}, peer {}: {} cannot be resolved: {error}", self.name, peer.name, peer.host);
+            log::warn!(
+                "upstream {}, peer {}: {} cannot be resolved: {error}",
+                self.name,
+                peer.name,
+                peer.host
+            );
             Fault::NoPeer
         })?;
         let mut target = match &self.trust {
@@ -115,7 +122,11 @@ impl Upstream {
             }
             Err(error) => {
                 let ejected = peer.failed();
-                log::warn!("upstream {}, peer {}: connect failed, set aside for {ejected:?}: {error}", self.name, peer.name);
+                log::warn!(
+                    "upstream {}, peer {}: connect failed, set aside for {ejected:?}: {error}",
+                    self.name,
+                    peer.name
+                );
                 Err(Unreachable::from_pingora(&error))
             }
         }
@@ -124,7 +135,8 @@ impl Upstream {
     /// Peer for a request without a session: the less loaded of two healthy ones, leaving out those tried before.
     pub fn choose(&self, tried: &[usize]) -> Option<usize> {
         let untried = |index: &usize| !tried.contains(index);
-        let mut open: Vec<usize> = (0..self.peers.len()).filter(untried).filter(|index| self.peers[*index].healthy()).collect();
+        let mut open: Vec<usize> =
+            (0..self.peers.len()).filter(untried).filter(|index| self.peers[*index].healthy()).collect();
         if open.is_empty() {
             // All set aside: trying one beats failing at once.
             open = (0..self.peers.len()).filter(untried).collect();
@@ -151,7 +163,9 @@ impl Unreachable {
     fn from_pingora(error: &Error) -> Self {
         match error.etype() {
             ErrorType::ConnectRefused => Self { fault: Fault::NoPeer, gone: true },
-            ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Self { fault: Fault::ConnectTimeout, gone: false },
+            ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => {
+                Self { fault: Fault::ConnectTimeout, gone: false }
+            }
             ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
                 Self { fault: Fault::TlsHandshake, gone: false }
             }

@@ -57,7 +57,8 @@ impl Peer {
         }
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await?.next();
         let address = found.ok_or_else(|| std::io::Error::other("the name has no address"))?;
-        *self.resolved.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some((Instant::now(), address));
+        *self.resolved.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
+            Some((Instant::now(), address));
         Ok(address)
     }
 

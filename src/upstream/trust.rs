@@ -38,7 +38,8 @@ impl Trust {
         let identity = match &tls.identity {
             Some((cert, key)) => {
                 let chain = certificates(cert, &mut hash)?;
-                let key = PKey::private_key_from_pem(&read(key)?).map_err(|error| format!("{}: {error}", key.display()))?;
+                let key = PKey::private_key_from_pem(&read(key)?)
+                    .map_err(|error| format!("{}: {error}", key.display()))?;
                 Some(Arc::new(CertKey::new(chain, key)))
             }
             None => None,

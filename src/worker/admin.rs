@@ -10,12 +10,14 @@ use pingora_core::protocols::http::ServerSession;
 use prometheus::{IntGauge, IntGaugeVec, Opts};
 use serde_json::json;
 
+use super::probe::Probe;
 use crate::app::App;
 use crate::supervisor::control;
 
 pub struct Admin {
     app: Arc<App>,
     supervisor: Arc<control::Worker>,
+    probe: Arc<Probe>,
     generation: u64,
     reloads: IntGaugeVec,
     last_reload: IntGauge,
@@ -24,26 +26,40 @@ pub struct Admin {
 
 impl Admin {
     /// Fails only where two metrics have one name.
-    pub fn new(app: Arc<App>, supervisor: Arc<control::Worker>, generation: u64) -> Result<Self, prometheus::Error> {
-        let reloads = IntGaugeVec::new(Opts::new("outrigger_reloads_total", "Reloads asked of the supervisor, by result"), &["result"])?;
-        let last_reload = IntGauge::new("outrigger_last_reload_timestamp_seconds", "When the last reload ended; 0 = there was none")?;
-        let restarts = IntGauge::new("outrigger_worker_restarts_total", "Workers started because none was left")?;
+    pub fn new(
+        probe: Arc<Probe>,
+        app: Arc<App>,
+        supervisor: Arc<control::Worker>,
+        generation: u64,
+    ) -> Result<Self, prometheus::Error> {
+        let reloads = IntGaugeVec::new(
+            Opts::new("outrigger_reloads_total", "Reloads asked of the supervisor, by result"),
+            &["result"],
+        )?;
+        let last_reload = IntGauge::new(
+            "outrigger_last_reload_timestamp_seconds",
+            "When the last reload ended; 0 = there was none",
+        )?;
+        let restarts =
+            IntGauge::new("outrigger_worker_restarts_total", "Workers started because none was left")?;
         let registry = app.counters.registry();
         registry.register(Box::new(reloads.clone()))?;
         registry.register(Box::new(last_reload.clone()))?;
         registry.register(Box::new(restarts.clone()))?;
-        Ok(Self { app, supervisor, generation, reloads, last_reload, restarts })
+        Ok(Self { app, supervisor, probe, generation, reloads, last_reload, restarts })
     }
 
-    /// Ready = accepting, and the registry answers.
+    /// Ready = the listeners were probed, nothing drains, and the registry answers.
     async fn readyz(&self) -> (StatusCode, &'static str, String) {
         let registry = self.app.registry.count().await;
         let draining = self.app.draining();
-        let ready = registry.is_ok() && !draining;
+        let probed = !self.probe.under_way();
+        let ready = registry.is_ok() && !draining && probed;
         let body = json!({
             "ready": ready,
             "generation": self.generation,
             "draining": draining,
+            "listeners_probed": probed,
             "registry": match &registry {
                 Ok(sessions) => json!({ "sessions": sessions }),
                 Err(error) => json!({ "error": error.to_string() }),

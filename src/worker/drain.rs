@@ -57,7 +57,8 @@ impl ShutdownSignalWatch for Retire {
         self.app.drain();
         let counters = &self.app.counters;
         let count = |gauge: &prometheus::IntGauge| usize::try_from(gauge.get()).unwrap_or(0);
-        let live = Report::Live { connections: count(&counters.connections), streams: count(&counters.streams) };
+        let live =
+            Report::Live { connections: count(&counters.connections), streams: count(&counters.streams) };
         // Only for the story in the log.
         let _ = self.channel.report(&live);
         let app = self.app.clone();

@@ -4,11 +4,10 @@
 //! head, waits for ever between requests, cuts idle connections at shutdown, and hides that both length fields were sent.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use pingora_core::apps::{HttpServerApp, ServerApp};
+use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
@@ -46,7 +45,11 @@ impl Gate {
             listeners.clone().position(|listener| {
                 listener.addresses.iter().any(|address| {
                     address.port() == local.port()
-                        && if exact { address.ip() == local.ip().to_canonical() } else { address.ip().is_unspecified() }
+                        && if exact {
+                            address.ip() == local.ip().to_canonical()
+                        } else {
+                            address.ip().is_unspecified()
+                        }
                 })
             })
         };
@@ -54,53 +57,74 @@ impl Gate {
     }
 
     async fn http1(&self, mut stream: Stream, proxy: &Arc<HttpProxy<Proxy>>, shutdown: &ShutdownWatch) {
-        let mut settings = None;
+        let mut settings: Option<HttpPersistentSettings> = None;
+        // Bytes of the next request that came in one packet with this one.
+        let mut early = BytesMut::new();
         loop {
-            let head = match self.read_head(&mut stream).await {
-                Ok(head) => head,
+            let mut message = match self.read_head(&mut stream, early).await {
+                Ok(message) => message,
                 Err(End::Closed) => return,
-                Err(End::Refused(refusal)) => {
-                    self.app.counters.refused_heads.with_label_values(&[refusal.reason]).inc();
-                    let _ = timeout(self.app.settings.timeouts.write, stream.write_all(refusal.response)).await;
-                    let _ = stream.shutdown().await;
-                    return;
-                }
+                Err(End::Refused(refusal)) => return self.refuse(&mut stream, refusal).await,
             };
+            early = message
+                .length
+                .filter(|length| *length < message.bytes.len())
+                .map_or_else(BytesMut::new, |length| message.bytes.split_off(length));
             let mut session = ServerSession::new_http1(stream);
             match settings.take() {
-                Some(settings) => pingora_core::apps::HttpPersistentSettings::apply_to_session(settings, &mut session),
+                Some(settings) => settings.apply_to_session(&mut session),
                 None => session.set_keepalive(Some(self.app.settings.timeouts.idle.as_secs().max(1))),
             }
-            session.set_pipelined_prefix(head);
+            session.set_pipelined_prefix(message.bytes);
             let Some(reused) = proxy.process_new_http(session, shutdown).await else { return };
             (stream, settings) = reused.consume();
         }
     }
 
-    /// The bytes of one head and whatever of the body came with it.
-    async fn read_head(&self, stream: &mut Stream) -> Result<BytesMut, End> {
+    async fn refuse(&self, stream: &mut Stream, refusal: head::Refusal) {
+        self.count_refusal(refusal);
+        // Whether the client still reads it or not, the connection is over.
+        let _ = timeout(self.app.settings.timeouts.write, stream.write_all(refusal.response)).await;
+        let _ = stream.shutdown().await;
+    }
+
+    fn count_refusal(&self, refusal: head::Refusal) {
+        self.app.counters.refused_heads.with_label_values(&[refusal.reason]).inc();
+    }
+
+    /// The bytes of one head and whatever came with it.
+    async fn read_head(&self, stream: &mut Stream, early: BytesMut) -> Result<Message, End> {
         let (limits, timeouts) = (&self.app.settings.limits, &self.app.settings.timeouts);
-        let mut buffer = BytesMut::with_capacity(2048);
-        read_some(stream, &mut buffer, timeouts.idle).await.map_err(|_| End::Closed)?;
+        let mut bytes = early;
+        if bytes.is_empty() {
+            bytes.reserve(2048);
+            let first = timeout(timeouts.idle, read_some(stream, &mut bytes)).await;
+            first.map_err(|_| End::Closed)?.map_err(|_| End::Closed)?;
+        }
         let reading = async {
             loop {
-                match head::inspect(&buffer, limits.headers, limits.header_count) {
-                    Verdict::Complete => return Ok(()),
+                match head::inspect(&bytes, limits.headers, limits.header_count) {
+                    Verdict::Complete { message } => return Ok(message),
                     Verdict::Refused(refusal) => return Err(End::Refused(refusal)),
                     Verdict::Partial => {
-                        buffer.reserve(1024);
-                        // The deadline around this loop is the head's; a read has none of its own.
-                        read_some(stream, &mut buffer, Duration::MAX).await.map_err(|_| End::Closed)?;
+                        bytes.reserve(1024);
+                        read_some(stream, &mut bytes).await.map_err(|_| End::Closed)?;
                     }
                 }
             }
         };
         match timeout(timeouts.request_head, reading).await {
-            Ok(Ok(())) => Ok(buffer),
+            Ok(Ok(length)) => Ok(Message { bytes, length }),
             Ok(Err(end)) => Err(end),
             Err(_) => Err(End::Refused(head::TOO_SLOW)),
         }
     }
+}
+
+/// A head and what came with it; `length` where the head says how long the message is.
+struct Message {
+    bytes: BytesMut,
+    length: Option<usize>,
 }
 
 /// Why a connection ends before a head was whole.
@@ -110,12 +134,8 @@ enum End {
 }
 
 /// At least one byte, or the connection is over.
-async fn read_some(stream: &mut Stream, buffer: &mut BytesMut, within: Duration) -> std::io::Result<()> {
-    let read = if within == Duration::MAX {
-        stream.read_buf(buffer).await?
-    } else {
-        timeout(within, stream.read_buf(buffer)).await??
-    };
+async fn read_some(stream: &mut Stream, buffer: &mut BytesMut) -> std::io::Result<()> {
+    let read = stream.read_buf(buffer).await?;
     if read == 0 { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
@@ -128,11 +148,12 @@ impl ServerApp for Gate {
         connections.inc();
         let _open = Open(&self.app);
         let h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-        if connections.get() > i64::try_from(self.app.settings.limits.connections).unwrap_or(i64::MAX) {
-            self.app.counters.refused_heads.with_label_values(&[head::TOO_MANY_CONNECTIONS.reason]).inc();
-            if !h2 {
-                let _ = timeout(self.app.settings.timeouts.write, stream.write_all(head::TOO_MANY_CONNECTIONS.response)).await;
-                let _ = stream.shutdown().await;
+        let most = i64::try_from(self.app.settings.limits.connections).unwrap_or(i64::MAX);
+        if connections.get() > most && !self.probe.under_way() {
+            if h2 {
+                self.count_refusal(head::TOO_MANY_CONNECTIONS);
+            } else {
+                self.refuse(&mut stream, head::TOO_MANY_CONNECTIONS).await;
             }
             return None;
         }

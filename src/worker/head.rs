@@ -6,7 +6,11 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Partial,
-    Complete,
+    /// The whole message's length where the head says it: without a length field there is no body, a chunked body or an
+    /// upgraded connection ends somewhere else.
+    Complete {
+        message: Option<usize>,
+    },
     Refused(Refusal),
 }
 
@@ -24,7 +28,11 @@ macro_rules! refusal {
             reason: $reason,
             // Delimited by the close that follows.
             response: concat!(
-                "HTTP/1.1 ", $line, "\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n", $sentence, "\n"
+                "HTTP/1.1 ",
+                $line,
+                "\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n",
+                $sentence,
+                "\n"
             )
             .as_bytes(),
         };
@@ -34,7 +42,13 @@ macro_rules! refusal {
 refusal!(TOO_LARGE, "head_too_large", "431 Request Header Fields Too Large", "The request head is too large");
 refusal!(TOO_MANY, "too_many_fields", "431 Request Header Fields Too Large", "Too many header fields");
 refusal!(TOO_SLOW, "head_too_slow", "408 Request Timeout", "The request head did not arrive in time");
-refusal!(TWO_LENGTHS, "two_lengths", "400 Bad Request", "Content-Length and Transfer-Encoding exclude each other");
+refusal!(TWO_LENGTHS, "two_lengths", "400 Bad Request", "The head gives the length of the body twice");
+refusal!(
+    NOT_CHUNKED,
+    "not_chunked",
+    "501 Not Implemented",
+    "Only the chunked transfer coding is supported, and only once"
+);
 refusal!(
     TOO_MANY_CONNECTIONS,
     "too_many_connections",
@@ -45,7 +59,7 @@ refusal!(
 /// Looks at what has arrived: `limit` bytes and `most` fields are allowed.
 pub fn inspect(bytes: &[u8], limit: usize, most: usize) -> Verdict {
     let mut fields = 0;
-    let (mut length, mut encoding) = (false, false);
+    let (mut length, mut encoding, mut upgrade) = (None, false, false);
     let mut start = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let first_line = start;
     while let Some(end) = memchr::memchr(b'\n', &bytes[start..]).map(|at| start + at) {
@@ -54,12 +68,26 @@ pub fn inspect(bytes: &[u8], limit: usize, most: usize) -> Verdict {
             return Verdict::Refused(TOO_LARGE);
         }
         if line.is_empty() {
-            return if length && encoding { Verdict::Refused(TWO_LENGTHS) } else { Verdict::Complete };
+            return match (length, encoding) {
+                (Some(_), true) => Verdict::Refused(TWO_LENGTHS),
+                (None, true) => Verdict::Complete { message: None },
+                _ if upgrade => Verdict::Complete { message: None },
+                (body, false) => {
+                    Verdict::Complete { message: body.unwrap_or(Some(0)).map(|body| end + 1 + body) }
+                }
+            };
         }
         if start > first_line {
             fields += 1;
-            length |= names(line, b"content-length");
-            encoding |= names(line, b"transfer-encoding");
+            if names(line, b"content-length") && length.replace(number(line)).is_some() {
+                return Verdict::Refused(TWO_LENGTHS);
+            }
+            if names(line, b"transfer-encoding")
+                && (std::mem::replace(&mut encoding, true) || !is_chunked(line))
+            {
+                return Verdict::Refused(NOT_CHUNKED);
+            }
+            upgrade |= names(line, b"upgrade");
         }
         if fields > most {
             return Verdict::Refused(TOO_MANY);
@@ -67,6 +95,19 @@ pub fn inspect(bytes: &[u8], limit: usize, most: usize) -> Verdict {
         start = end + 1;
     }
     if bytes.len() >= limit { Verdict::Refused(TOO_LARGE) } else { Verdict::Partial }
+}
+
+/// Pingora looks at the last coding only; another server may look at the first.
+fn is_chunked(line: &[u8]) -> bool {
+    line.splitn(2, |byte| *byte == b':')
+        .nth(1)
+        .is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+}
+
+/// The value of a length field; whether it is a lawful one is Pingora's to judge.
+fn number(line: &[u8]) -> Option<usize> {
+    let value = line.splitn(2, |byte| *byte == b':').nth(1)?.trim_ascii();
+    std::str::from_utf8(value).ok()?.parse().ok().filter(|length| *length < usize::MAX / 2)
 }
 
 fn names(line: &[u8], name: &[u8]) -> bool {
@@ -85,11 +126,26 @@ mod tests {
 
     #[test]
     fn a_head_is_whole_at_its_empty_line() {
-        assert_eq!(judge("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Verdict::Complete);
-        assert_eq!(judge("GET / HTTP/1.1\nHost: a\n\n"), Verdict::Complete);
-        assert_eq!(judge("\r\n\r\nGET / HTTP/1.1\r\n\r\nbody"), Verdict::Complete);
-        assert_eq!(judge("POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\na\nb"), Verdict::Complete);
-        for partial in ["", "G", "\r\n", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r"] {
+        for (head, body) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Some(0)),
+            ("GET / HTTP/1.1\nHost: a\n\n", Some(0)),
+            ("\r\n\r\nGET / HTTP/1.1\r\n\r\n", Some(0)),
+            ("POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n", Some(3)),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", None),
+            ("GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", None),
+            ("POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", None),
+        ] {
+            let message = body.map(|body: usize| head.len() + body);
+            assert_eq!(judge(&format!("{head}a\nbGET /")), Verdict::Complete { message }, "{head:?}");
+        }
+        for partial in [
+            "",
+            "G",
+            "\r\n",
+            "GET / HTTP/1.1\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\r",
+        ] {
             assert_eq!(judge(partial), Verdict::Partial, "{partial:?}");
         }
     }
@@ -101,14 +157,20 @@ mod tests {
         assert_eq!(judge(&long[..200]), Verdict::Refused(TOO_LARGE));
         assert_eq!(judge(&long[..199]), Verdict::Partial);
         let fields = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
-        assert_eq!(judge(&fields(4)), Verdict::Complete);
+        assert_eq!(judge(&fields(4)), Verdict::Complete { message: Some(fields(4).len()) });
         assert_eq!(judge(&fields(5)), Verdict::Refused(TOO_MANY));
     }
 
     #[test]
     fn two_lengths_are_refused_in_any_spelling() {
-        for (one, two) in [("Content-Length: 1", "Transfer-Encoding: chunked"), ("transfer-encoding : chunked", "CONTENT-LENGTH:1")] {
-            assert_eq!(judge(&format!("POST / HTTP/1.1\r\n{one}\r\n{two}\r\n\r\n")), Verdict::Refused(TWO_LENGTHS));
+        for (one, two) in [
+            ("Content-Length: 1", "Transfer-Encoding: chunked"),
+            ("transfer-encoding : chunked", "CONTENT-LENGTH:1"),
+        ] {
+            assert_eq!(
+                judge(&format!("POST / HTTP/1.1\r\n{one}\r\n{two}\r\n\r\n")),
+                Verdict::Refused(TWO_LENGTHS)
+            );
         }
     }
 }

@@ -28,8 +28,8 @@ use crate::config::settings::Settings;
 use crate::logging;
 use crate::proxy::Proxy;
 use crate::registry::Registry;
-use crate::supervisor::control::{self, Report, Start};
 use crate::supervisor::Fault;
+use crate::supervisor::control::{self, Report, Start};
 use crate::supervisor::sockets::handoff_name;
 use crate::upstream::Upstreams;
 use gate::Gate;
@@ -43,7 +43,9 @@ pub fn run() -> u8 {
     let channel = match control::Worker::from_stdin() {
         Ok(channel) => Arc::new(channel),
         Err(error) => {
-            eprintln!("outrigger worker: no control channel on standard input: {error}; only the supervisor starts workers");
+            eprintln!(
+                "outrigger worker: no control channel on standard input: {error}; only the supervisor starts workers"
+            );
             return FAILED;
         }
     };
@@ -93,12 +95,14 @@ fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<(Arc<App>, S
     let mut server = Server::new_with_opt_and_conf(Some(Opt { upgrade: true, ..Opt::default() }), conf);
     let app = Arc::new(App::new(settings, upstreams, registry, counters));
     let probe = Arc::new(Probe::default());
-    let shards = (0..app.settings.threads).map(|shard| shard_service(&app, &server.configuration, &probe, shard));
+    let shards =
+        (0..app.settings.threads).map(|shard| shard_service(&app, &server.configuration, &probe, shard));
     for service in shards.collect::<Result<Vec<_>, _>>()? {
         server.add_service(service);
     }
     if let Some(address) = app.settings.admin {
-        let admin = admin::Admin::new(app.clone(), channel.clone(), start.generation).map_err(|error| error.to_string())?;
+        let admin = admin::Admin::new(probe.clone(), app.clone(), channel.clone(), start.generation)
+            .map_err(|error| error.to_string())?;
         let mut service = Service::new("admin".to_string(), admin);
         service.add_tcp(&handoff_name(address, 0));
         server.add_service(service);
@@ -149,7 +153,8 @@ fn shard_service(
     probe: &Arc<Probe>,
     shard: usize,
 ) -> Result<Service<Gate>, String> {
-    let proxies = (0..app.settings.listeners.len()).map(|listener| Arc::new(proxy(app, conf, listener))).collect();
+    let proxies =
+        (0..app.settings.listeners.len()).map(|listener| Arc::new(proxy(app, conf, listener))).collect();
     let mut service = Service::new(format!("shard {shard}"), Gate::new(app.clone(), proxies, probe.clone()));
     for listener in &app.settings.listeners {
         for address in &listener.addresses {

@@ -39,6 +39,11 @@ impl Probe {
         }
     }
 
+    /// Whether this generation is still looking for its own listeners.
+    pub fn under_way(&self) -> bool {
+        self.probing.load(Ordering::Relaxed)
+    }
+
     /// Connects to every address of every listener until each was accepted by this process, or until `deadline`.
     pub fn run(&self, listeners: &[Listener], deadline: Instant) -> Result<(), String> {
         for listener in listeners {
@@ -61,9 +66,13 @@ impl Probe {
     }
 
     fn try_once(&self, address: SocketAddr, tls: bool) -> Result<bool, String> {
-        let stream = TcpStream::connect_timeout(&reachable(address), ONE_TRY).map_err(|error| error.to_string())?;
+        let stream =
+            TcpStream::connect_timeout(&reachable(address), ONE_TRY).map_err(|error| error.to_string())?;
         let own = stream.local_addr().map_err(|error| error.to_string())?;
-        stream.set_read_timeout(Some(ONE_TRY)).and_then(|()| stream.set_write_timeout(Some(ONE_TRY))).map_err(|e| e.to_string())?;
+        stream
+            .set_read_timeout(Some(ONE_TRY))
+            .and_then(|()| stream.set_write_timeout(Some(ONE_TRY)))
+            .map_err(|e| e.to_string())?;
         if tls {
             let encrypted = handshake(stream)?;
             return Ok(self.wait_for(own, encrypted));

@@ -8,7 +8,7 @@ import sys
 
 STREAM = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"
-    b"b\r\ndata: {}\n\n\n\r\n"
+    b"a\r\ndata: {}\n\n\r\n"
 )
 RESULT = b'{"jsonrpc":"2.0","id":1,"result":{}}'
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(RESULT), RESULT)

@@ -5,9 +5,10 @@ told by a round-about way (see `FIXED_ANSWER`) to read the whole request first, 
 """
 
 import contextlib
-import http.client
+import dataclasses
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,13 +17,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from client import PATIENCE, post
 from machine import Processors
 
 HERE = Path(__file__).resolve().parent
 SERVER_ID = "3f2a6c1e9b7d4d5f8a0b1c2d3e4f5a6b"
 PATH = f"/servers/{SERVER_ID}/mcp"
 SESSION = "7c1d2e3f4a5b6c7d8e9f0a1b2c3d4e5f"
-PATIENCE = 20.0
 
 NGINX = """
 daemon off;
@@ -61,8 +62,14 @@ FIXED_ANSWER = """
 PASS_THROUGH = """
     upstream behind {{ server {upstream}; keepalive 256; keepalive_requests 1000000000; }}
     server {{
-        listen {address}{tls} backlog=4096;
-        location / {{ proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_read_timeout 1h; {options} }}
+        listen {address} {ssl} backlog=4096;
+        {options}
+        location / {{
+            proxy_pass http://behind;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_read_timeout 1h;
+        }}
     }}
 """
 
@@ -104,6 +111,7 @@ class Target:
 
     name: str
     address: str
+    tls: bool
     pid: int
     log: Path
 
@@ -116,10 +124,14 @@ class Starter:
         self._processors = processors
         self._count = 0
 
+    # -- upstreams
+
     @contextlib.contextmanager
     def fixed_answer(self) -> Iterator[Target]:
         """The upstream of the request measurements: reads every request and answers it at once, with a Content-Length."""
-        with self._nginx("upstream", FIXED_ANSWER, processor=self._processors.load) as target:
+        folder, address = self._place("upstream"), free_address()
+        command = nginx(folder, FIXED_ANSWER.format(address=address))
+        with self._upstream("upstream", address, folder, command) as target:
             yield target
 
     @contextlib.contextmanager
@@ -127,23 +139,36 @@ class Starter:
         """The upstream of the memory measurements: GET opens an event stream that falls silent after its first event."""
         folder, address = self._place("events"), free_address()
         command = [sys.executable, str(HERE / "event_source.py"), address]
-        with self._running("events", address, folder, command, self._processors.load) as target:
+        with self._upstream("events", address, folder, command) as target:
             yield target
 
+    def _upstream(
+        self, name: str, address: str, folder: Path, command: list[str]
+    ) -> contextlib.AbstractContextManager[Target]:
+        return running(Target(name, address, False, 0, folder / "log"), command, self._processors.load)
+
+    # -- proxies
+
     @contextlib.contextmanager
-    def nginx(self, upstream: Target, logging: bool = False, tls: Certificate | None = None) -> Iterator[Target]:
-        name = "nginx, access log" if logging else "nginx"
-        options = "proxy_buffering off;" if upstream.name == "events" else ""
-        with_tls = f" ssl; ssl_certificate {tls.cert}; ssl_certificate_key {tls.key}; listen {{address}} ssl" if tls else ""
-        server = PASS_THROUGH.replace("{tls}", with_tls)
-        with self._nginx(name, server, logging, upstream=upstream.address, options=options) as target:
+    def nginx(self, upstream: Target, tls: Certificate | None = None, logging: bool = False) -> Iterator[Target]:
+        folder, address = self._place("nginx"), free_address()
+        options = ["proxy_buffering off;"] if upstream.name == "events" else []
+        if tls:
+            options += [f"ssl_certificate {tls.cert};", f"ssl_certificate_key {tls.key};"]
+        server = PASS_THROUGH.format(
+            address=address, upstream=upstream.address, ssl="ssl" if tls else "", options=" ".join(options)
+        )
+        access_log = f"{folder}/access.log combined buffer=64k flush=1s" if logging else "off"
+        command = nginx(folder, server, access_log)
+        with self._proxy("nginx", address, tls, folder, command) as target:
             yield target
 
     @contextlib.contextmanager
     def bare(self, upstream: Target, tls: Certificate | None = None) -> Iterator[Target]:
         folder, address = self._place("bare"), free_address()
         command = [os.environ["BARE_BIN"], address, upstream.address] + ([str(tls.cert), str(tls.key)] if tls else [])
-        with self._running("bare Pingora", address, folder, command, self._processors.proxy) as target:
+        # Asked politely, stock Pingora waits five minutes for requests that may still come.
+        with self._proxy("bare Pingora", address, tls, folder, command, signal.SIGKILL) as target:
             yield target
 
     @contextlib.contextmanager
@@ -151,31 +176,24 @@ class Starter:
         folder, address = self._place("outrigger"), free_address()
         (folder / "sessions").mkdir()
         with_tls = f', tls: {{ cert: "{tls.cert}", key: "{tls.key}" }}' if tls else ""
+        values = {"address": address, "upstream": upstream.address, "admin": free_address(), "folder": folder}
         config = folder / "outrigger.yaml"
-        config.write_text(
-            OUTRIGGER.format(
-                address=address, upstream=upstream.address, admin=free_address(), folder=folder, tls=with_tls
-            )
-        )
+        config.write_text(OUTRIGGER.format(tls=with_tls, **values))
         command = [os.environ["OUTRIGGER_BIN"], "run", "--config", str(config)]
-        with self._running("Outrigger", address, folder, command, self._processors.proxy) as target:
+        with self._proxy("Outrigger", address, tls, folder, command) as target:
             yield target
 
-    @contextlib.contextmanager
-    def _nginx(
-        self, name: str, server: str, logging: bool = False, processor: int | None = None, **values: str
-    ) -> Iterator[Target]:
-        folder, address = self._place("nginx"), free_address()
-        config = folder / "nginx.conf"
-        access_log = f"{folder}/access.log combined buffer=64k flush=1s" if logging else "off"
-        body = server.format(address=address, **values)
-        config.write_text(NGINX.format(folder=folder, access_log=access_log, server=body))
-        # Debian's nginx lies outside an ordinary user's PATH.
-        nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
-        command = [nginx or "nginx", "-e", "stderr", "-p", str(folder), "-c", str(config)]
-        where = self._processors.proxy if processor is None else processor
-        with self._running(name, address, folder, command, where) as target:
-            yield target
+    def _proxy(
+        self,
+        name: str,
+        address: str,
+        tls: Certificate | None,
+        folder: Path,
+        command: list[str],
+        end: int = signal.SIGTERM,
+    ) -> contextlib.AbstractContextManager[Target]:
+        target = Target(name, address, tls is not None, 0, folder / "log")
+        return running(target, command, self._processors.proxy, end)
 
     def _place(self, stem: str) -> Path:
         self._count += 1
@@ -183,34 +201,52 @@ class Starter:
         folder.mkdir()
         return folder
 
-    @contextlib.contextmanager
-    def _running(self, name: str, address: str, folder: Path, command: list[str], processor: int) -> Iterator[Target]:
-        log = folder / "log"
-        with log.open("wb") as output:
-            pinned = ["taskset", "--cpu-list", str(processor), *command]
-            process = subprocess.Popen(pinned, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+def nginx(folder: Path, server: str, access_log: str = "off") -> list[str]:
+    """Writes a configuration; the command that runs it."""
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, access_log=access_log, server=server))
+    # Debian's nginx lies outside an ordinary user's PATH.
+    found = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
+    return [found or "nginx", "-e", "stderr", "-p", str(folder), "-c", str(config)]
+
+
+@contextlib.contextmanager
+def running(target: Target, command: list[str], processor: int, end: int = signal.SIGTERM) -> Iterator[Target]:
+    """Runs `command` until the context ends; entered when it answers. The target is given back with its pid."""
+    with target.log.open("wb") as output:
+        pinned = ["taskset", "--cpu-list", str(processor), *command]
+        process = subprocess.Popen(pinned, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        await_answer(target, process)
+        yield dataclasses.replace(target, pid=process.pid)
+    finally:
+        process.send_signal(end)
         try:
-            target = Target(name, address, process.pid, log)
-            await_port(target, process)
-            yield target
-        finally:
-            process.terminate()
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def await_answer(target: Target, process: subprocess.Popen) -> None:
+    """Until a request is answered: a supervisor listens before its worker is ready."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with contextlib.suppress(OSError):
+            status = post(target.address, PATH, '{"jsonrpc":"2.0","id":1,"method":"ping"}', target.tls).status
+            if status == 200:
+                return
+            raise RuntimeError(f"{target.name} answers {status}:\n{tail(target.log)}")
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{target.name} does not answer on {target.address}:\n{tail(target.log)}")
+        time.sleep(0.02)
 
 
 def open_session(target: Target) -> str:
     """Initialises a session through `target`; its id, which the upstream gives as it was asked to."""
-    host, _, port = target.address.partition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
     body = '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{}}}'
-    connection.request("POST", f"{PATH}?session={SESSION}", body, {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    answer.read()
-    connection.close()
+    answer = post(target.address, f"{PATH}?session={SESSION}", body)
     if (answer.status, answer.headers["Mcp-Session-Id"]) != (200, SESSION):
         raise RuntimeError(f"{target.name}: no session was opened (status {answer.status}):\n{tail(target.log)}")
     return SESSION
@@ -220,17 +256,6 @@ def free_address() -> str:
     """A loopback address that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"127.0.0.1:{server.getsockname()[1]}"
-
-
-def await_port(target: Target, process: subprocess.Popen) -> None:
-    host, _, port = target.address.partition(":")
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
-            return
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{target.name} does not listen on {target.address}:\n{tail(target.log)}")
-        time.sleep(0.02)
 
 
 def tail(log: Path) -> str:

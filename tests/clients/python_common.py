@@ -3,8 +3,8 @@
 import argparse
 import asyncio
 import json
-import os
 import sys
+import traceback
 
 
 class Wire:
@@ -88,21 +88,32 @@ async def after_delete(http_client_factory, url: str, session: str | None) -> in
         return (await client.post(url, json=body, headers=headers)).status_code
 
 
-def run(main) -> None:
-    """Runs `main(arguments)` and prints its report as one line of JSON."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("url")
-    parser.add_argument("--transport", choices=["streamable", "sse"], default="streamable")
-    parser.add_argument(
-        "--mode", choices=["legacy", "auto"], default="legacy", help="auto asks for the modern era first (SDK 2.x)"
-    )
-    parser.add_argument("--resumable", action="store_true", help="the server has an event store: try `hang_up`")
-    parser.add_argument("--streamless", action="store_true", help="the server has no stream of its own to announce on")
-    report = asyncio.run(asyncio.wait_for(main(parser.parse_args()), 60))
-    print(json.dumps(report), flush=True)
-    # The SDK's own background tasks may linger on a broken connection; the report is out.
-    sys.stdout.flush()
-    os._exit(0)
+def serve(main) -> None:
+    """Reads jobs from standard input, one JSON object a line, and runs `main(job)` for each, all at once.
+
+    A job has `url`, `transport` (streamable or sse), `mode` (auto asks for the modern era first, SDK 2.x only),
+    `resumable` (the server has an event store: try `hang_up`) and `streamless` (the server has no stream of its own to
+    announce on). Its line on standard output is `{"job": id, "report": {...}}` or `{"job": id, "error": traceback}`.
+    One process for many jobs, because starting one costs more than all that it then does. Ends with its input.
+    """
+    asyncio.run(_serve(main))
+
+
+async def _serve(main) -> None:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    running = set()
+    async for line in reader:
+        running.add(task := asyncio.create_task(_run(main, argparse.Namespace(**json.loads(line)))))
+        task.add_done_callback(running.discard)
+
+
+async def _run(main, job) -> None:
+    try:
+        outcome = {"report": await asyncio.wait_for(main(job), 60)}
+    except Exception:
+        outcome = {"error": traceback.format_exc()}
+    print(json.dumps({"job": job.id, **outcome}), flush=True)
 
 
 async def _exercise_reference_server(client) -> dict:

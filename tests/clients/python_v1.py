@@ -1,4 +1,4 @@
-"""A client on Python SDK 1.x.   python_v1.py URL [--transport sse] [--resumable] [--streamless]"""
+"""A client on Python SDK 1.x; its jobs come on standard input (python_common.serve)."""
 
 from contextlib import AsyncExitStack
 
@@ -7,28 +7,28 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
-from python_common import Heard, Wire, after_delete, exercise, run
+from python_common import Heard, Wire, after_delete, exercise, serve
 
 
-async def main(args) -> dict:
+async def main(job) -> dict:
     heard = Heard()
     http_client = create_mcp_http_client()
     wire = Wire(http_client)
     async with AsyncExitStack() as stack:
-        if args.transport == "sse":
+        if job.transport == "sse":
             # The SSE transport makes its own HTTP client; nothing is seen of its wire.
-            streams = await stack.enter_async_context(sse_client(args.url))
+            streams = await stack.enter_async_context(sse_client(job.url))
         else:
-            streams = await stack.enter_async_context(streamable_http_client(args.url, http_client=http_client))
+            streams = await stack.enter_async_context(streamable_http_client(job.url, http_client=http_client))
         session = await stack.enter_async_context(
             ClientSession(streams[0], streams[1], logging_callback=heard.log, message_handler=heard.message)
         )
         hello = await session.initialize()
         report = {"server": hello.serverInfo.name, "protocol": hello.protocolVersion}
-        report |= await exercise(session, heard, args.resumable, not args.streamless)
+        report |= await exercise(session, heard, job.resumable, not job.streamless)
     report["wire"] = sorted(wire.answers)
-    report["after_delete"] = await after_delete(create_mcp_http_client, args.url, wire.session)
+    report["after_delete"] = await after_delete(create_mcp_http_client, job.url, wire.session)
     return report
 
 
-run(main)
+serve(main)

@@ -1,31 +1,31 @@
-"""A client on Python SDK 2.x.   python_v2.py URL [--transport sse] [--mode auto] [--resumable] [--streamless]"""
+"""A client on Python SDK 2.x; its jobs come on standard input (python_common.serve)."""
 
 from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
-from python_common import Heard, Wire, after_delete, exercise, run
+from python_common import Heard, Wire, after_delete, exercise, serve
 
 
-async def main(args) -> dict:
+async def main(job) -> dict:
     heard = Heard()
     http_client = create_mcp_http_client()
     wire = Wire(http_client)
-    if args.transport == "sse":
+    if job.transport == "sse":
         # The SSE transport makes its own HTTP client; nothing is seen of its wire.
-        transport = sse_client(args.url)
+        transport = sse_client(job.url)
     else:
-        transport = streamable_http_client(args.url, http_client=http_client)
+        transport = streamable_http_client(job.url, http_client=http_client)
     async with Client(
-        transport, mode=args.mode, logging_callback=heard.log, message_handler=heard.message, cache=None
+        transport, mode=job.mode, logging_callback=heard.log, message_handler=heard.message, cache=None
     ) as client:
         report = {"server": client.server_info.name, "protocol": client.protocol_version}
         modern = client.protocol_version >= "2026-07-28"
-        report |= await exercise(client, heard, args.resumable and not modern, not args.streamless and not modern)
+        report |= await exercise(client, heard, job.resumable and not modern, not job.streamless and not modern)
     report["wire"] = sorted(wire.answers)
-    report["after_delete"] = await after_delete(create_mcp_http_client, args.url, wire.session)
+    report["after_delete"] = await after_delete(create_mcp_http_client, job.url, wire.session)
     return report
 
 
-run(main)
+serve(main)

@@ -1,31 +1,46 @@
 // What a TypeScript SDK client does with a server, and what it reports; the same on SDK 1.x and 2.x.
-import { parseArgs } from 'node:util'
+import { createInterface } from 'node:readline'
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    transport: { type: 'string', default: 'streamable' },
-    mode: { type: 'string', default: 'legacy' },
-    resumable: { type: 'boolean', default: false },
-    streamless: { type: 'boolean', default: false }
-  }
-})
-export const args = { ...values, url: new URL(positionals[0]) }
-
-/** A fetch that notes which answers came, and the session id that was given. */
-export const wire = { answers: new Set(), session: null }
-export async function watchedFetch(url, init) {
-  const response = await fetch(url, init)
-  wire.answers.add(`${init?.method ?? 'GET'} ${response.status}`)
-  wire.session = response.headers.get('mcp-session-id') ?? wire.session
-  return response
+/**
+ * Runs `main(job)` for every job on standard input, one JSON object a line, all at once. What a job has and how it is
+ * answered is told in python_common.py.
+ */
+export function serve(main) {
+  createInterface({ input: process.stdin }).on('line', async line => {
+    const job = JSON.parse(line)
+    let outcome
+    try {
+      outcome = { report: await inTime(main({ ...job, url: new URL(job.url) })) }
+    } catch (error) {
+      outcome = { error: error?.stack ?? String(error) }
+    }
+    console.log(JSON.stringify({ job: job.id, ...outcome }))
+  })
+  // A broken connection may raise what nobody awaits; the job that misses it says so itself.
+  process.on('unhandledRejection', error => console.error(error))
 }
 
-/** What came in beside answers. */
-export const heard = { logs: [], announcements: 0 }
+/** What a job hears: which answers came, the session id that was given, and what came in beside answers. */
+export class Heard {
+  answers = new Set()
+  session = null
+  logs = []
+  announcements = 0
+
+  fetch = async (url, init) => {
+    const response = await fetch(url, init)
+    this.answers.add(`${init?.method ?? 'GET'} ${response.status}`)
+    this.session = response.headers.get('mcp-session-id') ?? this.session
+    return response
+  }
+
+  get wire() {
+    return [...this.answers].sort()
+  }
+}
 
 /** Lists and calls everything; `callTool(parameters, options)` is the SDK's. */
-export async function exercise(client, callTool, modern) {
+export async function exercise(client, callTool, job, heard, modern) {
   const call = async (name, input = {}, options = {}) => {
     const result = await callTool({ name, arguments: input }, options)
     if (result.isError) throw new Error(`${name}: ${result.content[0].text}`)
@@ -53,29 +68,30 @@ export async function exercise(client, callTool, modern) {
   report.server_id = seen.params.server_id ?? null
   report.slow = await call('slow', { steps: 4 }, { onprogress })
   report.concurrent = await Promise.all([call('slow', { steps: 2 }), call('slow', { steps: 5 })])
-  if (args.resumable && !modern) {
+  if (job.resumable && !modern) {
     report.resumed = await call('hang_up')
     report.logs = heard.logs.toSorted()
   }
-  if (!args.streamless && !modern) report.announced = await announced(call)
+  if (!job.streamless && !modern) report.announced = await announced(call, heard)
   return report
 }
 
 /** Status of a call on the session that was just ended. */
-export async function afterDelete() {
-  if (!wire.session) return null
-  const headers = { 'mcp-session-id': wire.session, 'content-type': 'application/json', accept: 'application/json, text/event-stream' }
+export async function afterDelete(job, heard) {
+  if (!heard.session) return null
+  const headers = { 'mcp-session-id': heard.session, 'content-type': 'application/json', accept: 'application/json, text/event-stream' }
   const body = JSON.stringify({ jsonrpc: '2.0', id: 99, method: 'tools/list' })
-  return (await fetch(args.url, { method: 'POST', headers, body })).status
+  return (await fetch(job.url, { method: 'POST', headers, body })).status
 }
 
-export function print(report) {
-  console.log(JSON.stringify({ ...report, wire: [...wire.answers].sort() }))
-  process.exit(0)
-}
+const inTime = work =>
+  new Promise((done, failed) => {
+    const timer = setTimeout(() => failed(new Error('not done within 60 s')), 60_000)
+    work.then(done, failed).finally(() => clearTimeout(timer))
+  })
 
 // Announcements are lost until the GET stream stands, so it is asked for again until one comes.
-async function announced(call) {
+async function announced(call, heard) {
   for (let n = 0; n < 20 && heard.announcements === 0; n++) {
     await call('announce')
     await new Promise(done => setTimeout(done, 250))

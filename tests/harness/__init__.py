@@ -29,8 +29,8 @@ One file per behaviour, `tests/test_*.py`. A test gets its world from fixtures (
 - `pki` issues certificates: `pki.issue("localhost").as_config()`, `pki.ca`, `pki.server_context(...)`,
   `pki.client_context(...)`.
 - `wait_until(condition, patience)` instead of a sleep; patience is 15 s unless $OUTRIGGER_TEST_PATIENCE says otherwise.
-- `mcp_server(kind)` starts two real MCP servers (harness.mcp.SERVER_KINDS, tests/servers),
-  `run_client(client, url, kind)` a real SDK client (tests/clients).
+- `mcp_server(kind)` starts two real MCP servers (harness.mcp.SERVER_KINDS, tests/servers); harness.mcp.SdkClient is
+  a real SDK client (tests/clients), harness.mcp.McpSession a session whose every request can go somewhere else.
 """
 
 from .http1 import LAST_CHUNK, Closed, Message, chunk, event, event_stream_head, request, response

@@ -12,6 +12,9 @@ from .ports import free_port
 from .processes import Process
 from .waiting import wait_until
 
+#: No byte code beside the tests' own scripts.
+_QUIET = {"PYTHONDONTWRITEBYTECODE": "1"}
+
 
 @dataclass(frozen=True)
 class ServerKind:
@@ -96,7 +99,7 @@ class McpServers:
             failed.callback(self.end)
             for number in range(count):
                 name, port = chr(ord("a") + number), free_port()
-                env = {"PORT": str(port), "OUTRIGGER_INSTANCE": name, "PYTHONDONTWRITEBYTECODE": "1"}
+                env = {"PORT": str(port), "OUTRIGGER_INSTANCE": name, **_QUIET}
                 self.instances[name] = Process(f"{kind.name}-{name}", kind.argv(name, port), folder, env)
                 self.peers.append(f"127.0.0.1:{port}")
             for process, peer in zip(self.instances.values(), self.peers, strict=True):
@@ -108,23 +111,45 @@ class McpServers:
             process.end()
 
 
-class ClientRun:
-    """A client at work; `report()` waits for its end."""
+class SdkClient:
+    """The process of one SDK's client (one of CLIENTS), which works on any number of jobs at once."""
 
-    def __init__(self, client: str, url: str, kind: ServerKind, folder: Path, mode: str = "legacy"):
-        argv = [*_script(TESTS / "clients", client), url]
-        argv += ["--transport", "sse"] if kind.transport == "sse" else []
-        argv += ["--resumable"] if kind.resumable else []
-        argv += ["--streamless"] if not kind.stateful else []
-        argv += ["--mode", mode] if mode != "legacy" else []
-        self.process = Process(f"client-{client}-{free_port()}", argv, folder, {"PYTHONDONTWRITEBYTECODE": "1"})
+    def __init__(self, client: str, folder: Path):
+        name = f"client-{client}"
+        self._process = Process(name, _script(TESTS / "clients", client), folder, _QUIET, spoken_to=True)
+        self._jobs = 0
+
+    def begin(self, url: str, kind: ServerKind, mode: str = "legacy") -> "Job":
+        """Exercises the server of this kind at `url`; `mode="auto"` asks for the stateless era first (SDK 2.x)."""
+        self._jobs += 1
+        job = {"id": self._jobs, "url": url, "mode": mode}
+        job |= {"transport": "sse" if kind.transport == "sse" else "streamable"}
+        job |= {"resumable": kind.resumable, "streamless": not kind.stateful}
+        self._process.say(json.dumps(job))
+        return Job(self._process, self._jobs)
+
+    def end(self) -> None:
+        self._process.end()
+
+
+class Job:
+    """What a client was told to do."""
+
+    def __init__(self, client: Process, number: int):
+        self._client = client
+        self._number = number
 
     def report(self, patience: float = 70) -> dict:
-        """What the client saw; AssertionError with its log if it failed."""
-        code = self.process.wait(patience)
-        assert code == 0, f"client exited with {code}:\n{self.process.log_tail()}"
-        wait_until(lambda: self.process.out.read_text().endswith("\n"))
-        return json.loads(self.process.out.read_text().splitlines()[-1])
+        """What the client saw; AssertionError with its traceback if it failed."""
+        outcome = wait_until(self._outcome, patience, f"{self._client.name} at the end of job {self._number}")
+        assert "report" in outcome, f"{self._client.name} failed:\n{outcome['error']}"
+        return outcome["report"]
+
+    def _outcome(self) -> dict | None:
+        if not self._client.running:
+            raise RuntimeError(f"the client is gone:\n{self._client.log_tail()}")
+        *lines, _unfinished = self._client.out.read_text().split("\n")
+        return next((line for line in map(json.loads, lines) if line["job"] == self._number), None)
 
 
 def _script(folder: Path, sdk: str) -> list:

@@ -24,7 +24,9 @@ class Process:
         folder: Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        spoken_to: bool = False,
     ):
+        """`spoken_to`: it reads from a pipe that `say` writes to; else its standard input is empty."""
         folder.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.out = folder / f"{name}.out"
@@ -32,7 +34,7 @@ class Process:
         with self.out.open("ab") as out, self.err.open("ab") as err:
             self._child = subprocess.Popen(
                 [str(word) for word in argv],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if spoken_to else subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 env={**os.environ, **(env or {})},
@@ -48,6 +50,11 @@ class Process:
     @property
     def running(self) -> bool:
         return self._child.poll() is None
+
+    def say(self, line: str) -> None:
+        """Writes a line to its standard input, at once."""
+        self._child.stdin.write(f"{line}\n".encode())
+        self._child.stdin.flush()
 
     def signal(self, number: int) -> None:
         """Sends a signal to the child only, not to its group."""
@@ -80,6 +87,10 @@ class Process:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._child.wait()
+        if self._child.stdin:
+            # What was said to a dead process cannot be flushed any more.
+            with suppress(BrokenPipeError):
+                self._child.stdin.close()
 
     def log_tail(self, size: int = 6000) -> str:
         """The last `size` bytes of what it wrote, standard output first."""

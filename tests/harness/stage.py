@@ -24,8 +24,8 @@ from .http2 import Http2Client, Stream
 from .outrigger import Outrigger, merged
 from .pki import Pki
 from .ports import free_port
-from .raw import RawClient, RawUpstream, Script
-from .waiting import PATIENCE
+from .raw import Connection, RawClient, RawUpstream, Script
+from .waiting import PATIENCE, wait_until
 
 #: A scoped MCP route, and the server id that it carries.
 MCP = "/servers/s1/mcp"
@@ -106,7 +106,7 @@ def read_cut(call: Call, patience: float = PATIENCE) -> bytes:
             got += piece
     except Closed:
         return got
-    raise AssertionError(f"the client cannot see that the answer was cut: {got!r}")
+    raise AssertionError(f"the client cannot see that the answer was cut after {len(got)} bytes: {got[-80:]!r}")
 
 
 def leave(client: Client, call: Call, how: str) -> float:
@@ -119,6 +119,11 @@ def leave(client: Client, call: Call, how: str) -> float:
     else:
         client.abort()
     return moment
+
+
+def closed_at(connection: Connection, patience: float = PATIENCE) -> float:
+    """When Outrigger closed this connection to the upstream, whose script must be reading (`wait_closed`)."""
+    return wait_until(lambda: connection.closed_at, patience, f"upstream connection {connection.number} closed")
 
 
 #: Ways of going away, by protocol.

@@ -1,6 +1,7 @@
-"""The clients: every kind of load at once against one Outrigger, until time and number are reached; prints the summary as JSON.
+"""The clients: every kind of load at once against one Outrigger, until time and number are reached; a summary as JSON.
 
-A line `begun` says that every event stream has had its first event; SIGTERM ends the run early, in-flight requests finished.
+A line `begun` says that every event stream has had its first event. SIGTERM ends the run early; what was asked is still
+answered.
 """
 
 import argparse

@@ -1,5 +1,5 @@
-"""An HTTP/1.1 client on one connection that keeps the rules of RFC 9112 §9: it heeds `Connection: close`, and looks for a close
-before it writes again. With `looks=False` it is the naive client that writes at once."""
+"""An HTTP/1.1 client on one connection that keeps the rules of RFC 9112 §9: it heeds `Connection: close`, and looks for
+a close before it writes again. With `looks=False` it is the naive client that writes at once."""
 
 import asyncio
 import socket
@@ -7,10 +7,12 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from .tally import Cut, Tally
+from .tally import CutError, Tally
 
 #: Seconds that anything may take: longer than a slow call and a restart of the worker together.
 PATIENCE = 30.0
+
+_ACCEPT = b"Accept: application/json, text/event-stream\r\n"
 
 
 @dataclass
@@ -61,7 +63,7 @@ class Http1:
         async with asyncio.timeout(PATIENCE):
             answer = await self._send(method, path, body, b"")
         if answer.status != 200 or b"\r\ntransfer-encoding: chunked" not in answer.head:
-            raise Cut(begun=True)
+            raise CutError(begun=True)
         while piece := await self._chunk():
             yield piece
 
@@ -76,7 +78,7 @@ class Http1:
             self.close()
         if not self._writer:
             await self._open()
-        head = b"%b %b HTTP/1.1\r\nHost: %b\r\nAccept: application/json, text/event-stream\r\n" % (method, path, self._host)
+        head = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (method, path, self._host, _ACCEPT)
         if method == b"POST":
             head += b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
         try:
@@ -123,7 +125,7 @@ class Http1:
             return await self._reader.readexactly(int(head[length + 17 :].split(b"\r\n", 1)[0])) if length >= 0 else b""
         except (ConnectionError, asyncio.IncompleteReadError) as error:
             self.close()
-            raise Cut(begun=True, reset=isinstance(error, ConnectionError)) from error
+            raise CutError(begun=True, reset=isinstance(error, ConnectionError)) from error
 
     async def _chunk(self) -> bytes:
         """b"" at the answer's end."""
@@ -132,9 +134,9 @@ class Http1:
             return (await self._reader.readexactly(size + 2))[:-2]
         except (ConnectionError, asyncio.IncompleteReadError) as error:
             self.close()
-            raise Cut(begun=True, reset=isinstance(error, ConnectionError)) from error
+            raise CutError(begun=True, reset=isinstance(error, ConnectionError)) from error
 
-    def _ended(self, error: Exception) -> Cut:
+    def _ended(self, error: Exception) -> CutError:
         self.close()
         begun = isinstance(error, asyncio.IncompleteReadError) and bool(error.partial)
-        return Cut(begun, reset=isinstance(error, ConnectionError))
+        return CutError(begun, reset=isinstance(error, ConnectionError))

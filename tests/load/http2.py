@@ -1,5 +1,5 @@
-"""An HTTP/2 client that keeps RFC 9113 §6.8: after GOAWAY its streams run on, new ones go to a new connection, and a stream
-above the last id was never looked at, so it may be sent again.
+"""An HTTP/2 client that keeps RFC 9113 §6.8: after GOAWAY its streams run on, new ones go to a new connection, and a
+stream above the last id was never looked at, so it may be sent again.
 
 `Frames` is the protocol without any I/O. GOAWAY is taken out before the h2 library sees it: that library closes the
 connection in its mind at the first one, and with it streams that the server still serves."""
@@ -14,13 +14,13 @@ import h2.events
 import h2.exceptions
 
 from .http1 import PATIENCE, Answer
-from .tally import Cut, Tally
+from .tally import CutError, Tally
 
 _GOAWAY = 0x7
 _FRAME_HEAD = 9
 
 
-class Unprocessed(Exception):
+class UnprocessedError(Exception):
     """The server has not looked at this stream; sending it again is safe."""
 
 
@@ -110,7 +110,7 @@ class Http2(asyncio.Protocol):
             number, stream = await self._send(method, path, body, ())
             answer = await stream.head
         if answer.status != 200:
-            raise Cut(begun=True)
+            raise CutError(begun=True)
         async for piece in self._pieces(number, stream):
             yield piece
 
@@ -140,7 +140,7 @@ class Http2(asyncio.Protocol):
 
     async def _send(self, method, path, body, fields) -> tuple[int, _Stream]:
         if not self.usable:
-            raise Unprocessed
+            raise UnprocessedError
         h2 = self._frames.h2
         number, stream = h2.get_next_available_stream_id(), _Stream()
         self._streams[number] = stream
@@ -183,7 +183,7 @@ class Http2(asyncio.Protocol):
                     stream.pieces.put_nowait(None)
             case h2.events.StreamReset():
                 if stream := self._streams.pop(event.stream_id, None):
-                    stream.fail(Cut(begun=stream.head.done(), reset=True))
+                    stream.fail(CutError(begun=stream.head.done(), reset=True))
                 self._window.set()
             case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
                 self._window.set()
@@ -195,12 +195,12 @@ class Http2(asyncio.Protocol):
             self._tally.connections["told to go away (h2)"] += 1
         self.usable = False
         for number in [number for number in self._streams if number > event.last_stream]:
-            self._streams.pop(number).fail(Unprocessed())
+            self._streams.pop(number).fail(UnprocessedError())
 
     def _fail_all(self, error: Exception | None) -> None:
         self.usable = False
         for stream in self._streams.values():
-            stream.fail(error or Cut(begun=stream.head.done()))
+            stream.fail(error or CutError(begun=stream.head.done()))
         self._streams.clear()
         self._window.set()
 

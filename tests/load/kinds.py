@@ -1,5 +1,5 @@
-"""The kinds of load. Each is an endless coroutine that asks, checks the answer to the letter and counts; the event streams
-must show every number once and in order until the load itself ends them."""
+"""The kinds of load. Each is an endless coroutine that asks, checks the answer to the letter and counts; the event
+streams must show every number once and in order until the load itself ends them."""
 
 import asyncio
 import itertools
@@ -10,8 +10,8 @@ import zlib
 from dataclasses import dataclass, field
 
 from .http1 import Answer, Http1
-from .http2 import Http2, Unprocessed
-from .tally import Tally, Wrong
+from .http2 import Http2, UnprocessedError
+from .tally import Tally, WrongAnswerError
 
 PATH = "/servers/load/mcp"
 _numbers = itertools.count(1)
@@ -72,7 +72,7 @@ class Load:
             with self.tally.request("pass"):
                 answer = await client.ask(b"GET", path.encode())
                 if answer.status != 200 or json.loads(answer.body) != {"path": path}:
-                    raise Wrong(f"status {answer.status}: {answer.body[:80]!r}")
+                    raise WrongAnswerError(f"status {answer.status}: {answer.body[:80]!r}")
 
     async def session(self, count: int, tls: bool) -> None:
         """A session that every request must find its owner by, on whatever connection and generation."""
@@ -86,7 +86,7 @@ class Load:
                 if not fields:
                     fields, owner = b"Mcp-Session-Id: %b\r\n" % answer.field(b"mcp-session-id"), port
                 elif port != owner:
-                    raise Wrong("answered by another than the session's owner")
+                    raise WrongAnswerError("answered by another than the session's owner")
 
     async def multiplexed(self, kind: str, count: int, pool: "Pool") -> None:
         """Streams of shared HTTP/2 connections."""
@@ -129,7 +129,7 @@ class Load:
                 async for piece in client.stream(method, PATH, call):
                     yield piece
                 return
-            except Unprocessed:
+            except UnprocessedError:
                 self.tally.connections["sent again (h2)"] += 1
         async for piece in self.http1().stream(method.encode(), PATH.encode(), call):
             yield piece
@@ -171,12 +171,12 @@ class Pool:
                     self._connection = await self._load.http2()
             try:
                 return await self._connection.ask(method, path, body)
-            except Unprocessed:
+            except UnprocessedError:
                 self._load.tally.connections["sent again (h2)"] += 1
 
 
 def message(tool: str = "echo", text: str = ""):
-    """A call with an id of its own (`initialize` if no tool is named), and what must be true of its answer: the answer's result."""
+    """A call with an id of its own (`initialize` if no tool is named), and the check that gives its answer's result."""
     number = next(_numbers)
     call = {"jsonrpc": "2.0", "id": number, "method": "initialize", "params": {}}
     if tool:
@@ -184,13 +184,13 @@ def message(tool: str = "echo", text: str = ""):
 
     def check(answer: Answer) -> dict:
         if answer.status != 200:
-            raise Wrong(f"status {answer.status}: {answer.body[:120]!r}")
+            raise WrongAnswerError(f"status {answer.status}: {answer.body[:120]!r}")
         value = json.loads(answer.body)
         result = value.get("result", {})
         if value.get("id") != number:
-            raise Wrong("the id of another request")
+            raise WrongAnswerError("the id of another request")
         if tool and (result.get("server_id") != "load" or result.get("crc") != zlib.crc32(text.encode())):
-            raise Wrong("the upstream got another message")
+            raise WrongAnswerError("the upstream got another message")
         return result
 
     return json.dumps(call).encode(), check
@@ -207,6 +207,6 @@ async def numbers(pieces):
             data = json.loads(event.partition(b"data: ")[2])
             name = name or data["stream"]
             if (data["stream"], data["number"]) != (name, expected) or not event.startswith(b"id: %d\n" % expected):
-                raise Wrong(f"event {data['number']} where {expected} is due")
+                raise WrongAnswerError(f"event {data['number']} where {expected} is due")
             yield expected
             expected += 1

@@ -1,4 +1,4 @@
-"""Outrigger under load, from a test: `with under_load(outrigger, pki, start, seconds=15) as load: …`, then `load.summary()`.
+"""Outrigger under load, from a test: `loaded = LoadedWorld(…); loaded.begin(seconds=15); …; loaded.summary()`.
 
 The world has two listeners (`public` in plaintext, `secure` with TLS and h2), two peers, and room for as many draining
 generations as a test makes."""
@@ -42,7 +42,8 @@ class LoadedWorld:
         argv = [sys.executable, "-m", "load.generate", "--plain", self.world.address, "--tls", self.secure]
         argv += ["--ca", self._pki.ca, "--seconds", seconds, "--requests", requests, "--rate", RATE]
         for name, value in options.items():
-            argv += [f"--{name.replace('_', '-')}", *([] if value is True else value if isinstance(value, list) else [value])]
+            values = [] if value is True else value if isinstance(value, list) else [value]
+            argv += [f"--{name.replace('_', '-')}", *values]
         name = f"load-generator-{free_port()}"
         self.generator = self._start(name, argv, cwd=TESTS)
         self.generator.wait_ready(lambda: "begun" in self.generator.out.read_text(), what="the load's event streams")

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
-class Wrong(Exception):
+class WrongAnswerError(Exception):
     """An answer came that is not the one asked for; the worst that can happen."""
 
 
-class Cut(Exception):
+class CutError(Exception):
     """The connection ended before the answer was whole: `begun` if a part of it had come."""
 
     def __init__(self, begun: bool, reset: bool = False):
@@ -23,11 +23,11 @@ def reason_of(error: Exception) -> str:
     match error:
         case ConnectionRefusedError():
             return "connection refused"
-        case Wrong():
+        case WrongAnswerError():
             return f"wrong: {error}"
         case TimeoutError():
             return "no answer in time"
-        case Cut():
+        case CutError():
             return str(error)
         case ConnectionError():
             return "reset before the answer"

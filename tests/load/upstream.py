@@ -1,9 +1,9 @@
-"""The MCP server behind the load: answers with the id it was asked with, at once or after 3 s, or streams numbered events.
+"""The MCP server behind the load: answers with the caller's id, at once or after 3 s, or streams numbered events.
 
     python -m load.upstream PORT [PORT ...]
 
-What it does is named by the call's tool: `echo`, `slow`, `stream`; a GET of the MCP path streams too. It says in every answer
-which port was asked, so that a client knows its session's owner.
+What it does is named by the call's tool: `echo`, `slow`, `stream`; a GET of the MCP path streams too. It says in every
+answer which port was asked, so that a client knows its session's owner.
 """
 
 import asyncio
@@ -18,9 +18,7 @@ EVENT_INTERVAL = 0.05
 SLOW = 3.0
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b\r\n"
-_STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"
-)
+_STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Upstream(asyncio.Protocol):
@@ -48,26 +46,29 @@ class Upstream(asyncio.Protocol):
             self._serve(head, body)
 
     def _serve(self, head: bytes, body: bytes) -> None:
-        if head.startswith(b"get "):
-            if head.split(b" ", 2)[1].endswith(b"/mcp"):
-                return self._stream()
-            return self._answer({"path": head.split(b" ", 2)[1].decode()})
-        call = json.loads(body)
+        path = head.split(b" ", 2)[1]
+        call = json.loads(body) if body else {}
         params = call.get("params", {})
-        if call["method"] == "initialize":
-            result = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "load", "version": "1"}}
-            result["port"] = self._port
-            session = b"Mcp-Session-Id: %b\r\n" % secrets.token_hex(16).encode()
-            return self._answer({"jsonrpc": "2.0", "id": call["id"], "result": result}, session)
-        if params["name"] == "stream":
-            return self._stream()
+        answer = {"jsonrpc": "2.0", "id": call.get("id")}
+        match call.get("method"), params.get("name"):
+            case (None, _) if not path.endswith(b"/mcp"):
+                self._answer({"path": path.decode()})
+            case (None, _) | (_, "stream"):
+                self._stream()
+            case ("initialize", _):
+                result = {"protocolVersion": "2025-06-18", "capabilities": {}, "port": self._port}
+                session = b"Mcp-Session-Id: %b\r\n" % secrets.token_hex(16).encode()
+                self._answer(answer | {"result": result}, session)
+            case (_, "slow"):
+                answer["result"] = self._result(params)
+                asyncio.get_running_loop().call_later(SLOW, self._answer, answer)
+            case _:
+                self._answer(answer | {"result": self._result(params)})
+
+    def _result(self, params: dict) -> dict:
+        """What the caller can compare with what it sent."""
         text = params.get("arguments", {}).get("text", "")
-        result = {"server_id": params.get("server_id"), "port": self._port, "crc": zlib.crc32(text.encode())}
-        answer = {"jsonrpc": "2.0", "id": call["id"], "result": result}
-        if params["name"] == "slow":
-            asyncio.get_running_loop().call_later(SLOW, self._answer, answer)
-        else:
-            self._answer(answer)
+        return {"server_id": params.get("server_id"), "port": self._port, "crc": zlib.crc32(text.encode())}
 
     def _answer(self, value: dict, field: bytes = b"") -> None:
         body = json.dumps(value).encode()

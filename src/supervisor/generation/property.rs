@@ -72,7 +72,7 @@ impl World {
                 assert!(self.alive.is_empty(), "children outlive the supervisor: {:?}", self.alive);
                 self.exit = Some(code);
             }
-            Effect::Load | Effect::Adopt | Effect::Discard | Effect::Tell(_) => {}
+            Effect::Load | Effect::Adopt | Effect::Discard | Effect::Close | Effect::Tell(_) => {}
         }
     }
 

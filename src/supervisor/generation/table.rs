@@ -45,6 +45,7 @@ fn say(effect: &Effect) -> String {
         }
         Effect::Adopt => "ADOPT the candidate".into(),
         Effect::Discard => "DISCARD the candidate".into(),
+        Effect::Close => "CLOSE the sockets".into(),
         Effect::Terminate(generation) => format!("SIGTERM {generation}"),
         Effect::Kill(generation) => format!("SIGKILL {generation}"),
         Effect::Count(generation, counts) => format!(
@@ -100,7 +101,11 @@ fn rotation() {
         ),
         (62.0, Event::Live { generation: 1, connections: 3, streams: 1 }, &[]),
         (95.5, done(1), &["generation 1 drained in 34.3 s"]),
-        (100.0, Event::StopAsked, &["stopping: 1 generations drain within 30.0 s", "SIGTERM 2"]),
+        (
+            100.0,
+            Event::StopAsked,
+            &["stopping: 1 generations drain within 30.0 s", "SIGTERM 2", "CLOSE the sockets"],
+        ),
         (101.0, done(2), &["generation 2 drained in 1.0 s", "stopped", "EXIT 0"]),
         (102.0, Event::ReloadAsked, &[]),
     ]);
@@ -246,6 +251,7 @@ fn a_first_start_that_fails_says_whose_fault() {
                     sentence,
                     "DISCARD the candidate",
                     "stopping: 1 generations drain within 30.0 s",
+                    "CLOSE the sockets",
                 ],
             ),
             (0.3, crash(1), &["stopped", exit]),
@@ -295,7 +301,11 @@ fn a_stop_has_a_deadline() {
     life(&[
         (0.0, Event::Begin, FIRST),
         (1.1, ready(1), FIRST_READY),
-        (2.0, Event::StopAsked, &["stopping: 1 generations drain within 30.0 s", "SIGTERM 1"]),
+        (
+            2.0,
+            Event::StopAsked,
+            &["stopping: 1 generations drain within 30.0 s", "SIGTERM 1", "CLOSE the sockets"],
+        ),
         (3.0, Event::StopAsked, &[]),
         (32.0, Event::Tick, &["SIGKILL 1", "generation 1 killed: still draining after shutdown.timeout"]),
         (32.1, crash(1), &["stopped", "EXIT 0"]),
@@ -309,7 +319,11 @@ fn a_stop_ends_a_start_too() {
         (1.1, ready(1), FIRST_READY),
         (2.0, Event::ReloadAsked, &["LOAD"]),
         (2.0, Event::Loaded(LIMITS), SECOND),
-        (2.5, Event::StopAsked, &["stopping: 2 generations drain within 30.0 s", "SIGTERM 1", "SIGTERM 2"]),
+        (
+            2.5,
+            Event::StopAsked,
+            &["stopping: 2 generations drain within 30.0 s", "SIGTERM 1", "SIGTERM 2", "CLOSE the sockets"],
+        ),
         (
             2.6,
             Event::Exited { generation: 2, exit: Exit::Signal("SIGTERM") },

@@ -1,0 +1,234 @@
+"""Every wait has an end of its own: for a request's head and body, an answer's first byte and next, a slow reader."""
+
+import threading
+import time
+
+import pytest
+
+from harness import JSON, LAST_CHUNK, answering, chunk, event, event_stream_head, response
+from harness.stage import BOTH, MCP, a_stage, call, closed_at, read_cut, result
+
+FIRST_BYTE = RESPONSE_IDLE = 0.4
+REQUEST = 0.5
+WRITE = 0.6
+
+stage = a_stage(
+    {
+        "timeouts": {
+            "first_byte": "400ms",
+            "response_idle": "400ms",
+            "request_head": "500ms",
+            "request_body": "500ms",
+            "write": "600ms",
+            "idle": "1s",
+        },
+        "limits": {"body": "64MiB"},
+    }
+)
+
+
+def within(seconds: float, limit: float) -> bool:
+    """Not before the limit, and not much after: the machine may be busy."""
+    return limit * 0.8 < seconds < limit + 0.6
+
+
+def silent_after(begun: bytes = b""):
+    def script(connection):
+        connection.read_request()
+        if begun:
+            connection.send(begun)
+        connection.wait_closed()
+
+    return script
+
+
+@BOTH
+def test_no_first_byte_is_a_504_with_the_id(stage, protocol):
+    with stage.playing(silent_after()) as upstream, stage.client(protocol) as client:
+        started = time.monotonic()
+        reply = client.ask("POST", MCP, call("tools/call", id="slow"), JSON)
+        took = time.monotonic() - started
+        assert within(took, FIRST_BYTE), took
+        assert (reply.status, reply.json["id"], reply.json["error"]["code"]) == (504, "slow", -32603)
+        assert closed_at(upstream.connection()) - started < took + 0.25
+        # A notification is not answered, and the client's connection lives on.
+        reply = client.ask("POST", MCP, call("notifications/x", id=None), JSON)
+        assert (reply.status, reply.body) == (504, b"")
+    assert len(upstream.requests) == 2, "a request that may have run was sent again"
+
+
+@BOTH
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 O", b"HTTP/1.1 100 Continue\r\n\r\n"], ids=["part of a head", "100"])
+def test_a_head_begun_is_no_head(stage, protocol, begun):
+    with stage.playing(silent_after(begun)), stage.client(protocol) as client:
+        started = time.monotonic()
+        reply = client.ask("POST", MCP, call(id=3), JSON)
+        assert (reply.status, reply.json["id"]) == (504, 3)
+        assert within(time.monotonic() - started, FIRST_BYTE)
+
+
+@BOTH
+@pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
+def test_an_answer_that_falls_silent_is_cut(stage, protocol, framing):
+    some = b"1e\r\n" if "chunked" in framing else b""
+    begun = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{framing}\r\n\r\n".encode() + some + b'{"jsonrpc"'
+    with stage.playing(silent_after(begun)) as upstream, stage.client(protocol) as client:
+        started = time.monotonic()
+        answer = client.begin("POST", MCP, call(), JSON)
+        assert answer.read_head().status == 200
+        read_cut(answer)
+        assert within(time.monotonic() - started, RESPONSE_IDLE)
+        closed_at(upstream.connection())
+
+
+@BOTH
+def test_a_slow_answer_that_keeps_coming_is_not_cut(stage, protocol):
+    def script(connection):
+        connection.read_request()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(4):
+            time.sleep(RESPONSE_IDLE / 2)
+            connection.send(chunk(b"[] "))
+        connection.send(LAST_CHUNK)
+
+    with stage.playing(script), stage.client(protocol) as client:
+        assert client.ask("POST", MCP, call(), JSON).body == b"[] " * 4
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("method", "type_"), [("GET", "text/event-stream"), ("POST", "Text/Event-Stream; charset=utf-8")]
+)
+def test_an_event_stream_may_be_silent(stage, protocol, method, type_):
+    quiet = 3 * RESPONSE_IDLE
+
+    def script(connection):
+        connection.read_request()
+        connection.send(event_stream_head().replace(b"text/event-stream", type_.encode()) + chunk(event("before")))
+        time.sleep(quiet)
+        connection.send(chunk(event("after")) + LAST_CHUNK)
+
+    with stage.playing(script), stage.client(protocol) as client:
+        answer = client.begin(method, MCP, call() if method == "POST" else b"", JSON)
+        assert answer.read_head().status == 200
+        assert answer.read_piece() == event("before")
+        started = time.monotonic()
+        assert answer.read_piece() == event("after")
+        assert time.monotonic() - started > quiet * 0.9
+        assert answer.read_piece() == b""
+
+
+@BOTH
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_client_that_does_not_read_is_given_up(stage, protocol, method):
+    """What fits into the buffers between goes; then one write hangs, and both ends are closed."""
+    ended = threading.Event()
+
+    def endless(connection):
+        connection.read_request()
+        connection.send(event_stream_head())
+        try:
+            while True:
+                connection.send(chunk(b": " + b"x" * 65536 + b"\n\n"))
+        finally:
+            ended.set()
+
+    with stage.playing(endless), stage.client(protocol) as client:
+        client.reading = False
+        answer = client.begin(method, MCP, call() if method == "POST" else b"", JSON)
+        assert answer.read_head().status == 200
+        assert ended.wait(WRITE + 5), "the upstream still writes to a client that does not read"
+        # Should the client read on after all, it must not take what it got for the whole.
+        client.reading = True
+        read_cut(answer)
+
+
+def test_a_request_head_in_drops_is_bounded(stage):
+    with stage.playing() as upstream, stage.client() as client:
+        started = time.monotonic()
+        client.send(b"POST /servers/s1/mcp HTTP/1.1\r\nHost: lo")
+        reply = client.read_response()
+        assert (reply.status, reply.header("connection")) == (408, "close")
+        assert within(time.monotonic() - started, REQUEST)
+        client.wait_closed(patience=1)
+    assert upstream.connections == []
+
+
+@BOTH
+@pytest.mark.parametrize("path", [MCP, "/mcp"])
+def test_half_a_body_is_bounded(stage, protocol, path):
+    body = call("tools/call", id=5, name="x")
+    with stage.playing() as upstream, stage.client(protocol) as client:
+        started = time.monotonic()
+        if protocol == "h1":
+            client.send(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body)))
+            client.send(body[:20])
+            reply = client.read_response()
+            assert reply.header("connection") == "close"
+        else:
+            answer = client.begin("POST", path, None, JSON)
+            answer.send(body[:20])
+            reply = answer.read_response()
+        assert reply.status == 408
+        assert within(time.monotonic() - started, REQUEST)
+    assert upstream.connections == []
+
+
+@BOTH
+def test_drops_do_not_buy_time(stage, protocol):
+    """The deadline is the body's, not the next byte's."""
+    with stage.playing() as upstream, stage.client(protocol) as client:
+        started = time.monotonic()
+        if protocol == "h1":
+            client.send(b"POST /mcp HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+            send = client.send
+        else:
+            answer = client.begin("POST", "/mcp", None, JSON)
+            send = answer.send
+        for _ in range(8):
+            send(b" ")
+            time.sleep(REQUEST / 10)
+        reply = client.read_response() if protocol == "h1" else answer.read_response()
+        assert reply.status == 408
+        assert within(time.monotonic() - started, REQUEST)
+    assert upstream.connections == []
+
+
+def test_one_slow_stream_does_not_hold_up_the_others(stage):
+    with stage.playing(answering(response(200, result()))), stage.client("h2") as client:
+        slow = client.begin("POST", MCP, None, JSON)
+        slow.send(b"{")
+        assert client.ask("POST", MCP, call(), JSON).status == 200
+        assert slow.read_response().status == 408
+        assert client.ask("POST", MCP, call(), JSON).status == 200
+
+
+@pytest.mark.parametrize("protocol", ["h1", "h1-tls"])
+def test_a_connection_without_a_request_is_closed(stage, protocol):
+    with (
+        stage.playing(answering(response(200, result()))),
+        stage.client(protocol) as fresh,
+        stage.client(protocol) as used,
+    ):
+        used.ask("POST", MCP, call(), JSON)
+        started = time.monotonic()
+        for client in (fresh, used):
+            client.wait_closed(patience=3)
+        assert time.monotonic() - started > 0.7
+
+
+@BOTH
+def test_an_upstream_that_does_not_take_the_request_is_given_up(stage, protocol):
+    release = threading.Event()
+
+    def deaf(connection):
+        release.wait(15)
+
+    body = b'{"jsonrpc":"2.0","id":6,"method":"tools/call","params":{"x":"' + b"x" * (24 << 20) + b'"}}'
+    with stage.playing(deaf), stage.client(protocol) as client:
+        answer = client.begin("POST", MCP, body, JSON)
+        started = time.monotonic()
+        reply = answer.read_response()
+        release.set()
+        assert (reply.status, reply.json["id"]) == (502, 6)
+        assert time.monotonic() - started < WRITE + 2

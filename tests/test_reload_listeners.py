@@ -1,0 +1,119 @@
+"""P6 where the listeners themselves change: added, removed, moved, encrypted, split over threads; nobody is cut off."""
+
+import threading
+
+import pytest
+
+from harness import JSON, LAST_CHUNK, RawClient, chunk, event, event_stream_head, free_port, result_for_each, wait_until
+
+PING = b'{"jsonrpc":"2.0","id":7,"method":"ping"}'
+
+
+@pytest.fixture
+def over():
+    """Set = the event stream ends."""
+    over = threading.Event()
+    yield over
+    over.set()
+
+
+@pytest.fixture
+def world(outrigger, raw_upstream, over):
+    """One listener; the first connection to the upstream is an event stream."""
+
+    def stream(connection):
+        connection.read_request()
+        connection.send(event_stream_head() + chunk(event("begun")))
+        over.wait()
+        connection.send(chunk(event("over")) + LAST_CHUNK)
+
+    # A greeting in the wrong language, accepted by the old generation in its last moment, is given up soon.
+    return outrigger([raw_upstream(stream, result_for_each).address], {"timeouts": {"request_head": "1s"}})
+
+
+def open_stream(world) -> RawClient:
+    client = world.client()
+    client.send(b"GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+    assert client.read_head().status == 200
+    assert client.read_chunk() == event("begun")
+    return client
+
+
+def read_end(client: RawClient) -> None:
+    assert (client.read_chunk(), client.read_chunk()) == (event("over"), b"")
+    client.close()
+
+
+def serves(address: str, tls=None) -> None:
+    with RawClient(address, tls) as client:
+        assert client.ask("POST", "/mcp", PING, JSON).json["id"] == 7
+
+
+def refuses(address: str) -> bool:
+    try:
+        RawClient(address).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_a_listener_moves_and_takes_nobody_with_it(world, over):
+    stream, kept = open_stream(world), world.client()
+    assert kept.ask("POST", "/mcp", PING, JSON).status == 200
+    old, new = world.address, f"127.0.0.1:{free_port()}"
+    world.reload({"listeners": [{"name": "public", "address": new, "upstream": "gateway"}]})
+    serves(new)
+    wait_until(lambda: refuses(old), what="the old address is closed")
+    last = kept.ask("POST", "/mcp", PING, JSON)
+    assert (last.status, last.header("connection")) == (200, "close"), "served once more, and told to go"
+    over.set()
+    read_end(stream)
+    wait_until(lambda: len(world.worker_pids()) == 1, what="the old generation is gone")
+
+
+def test_listeners_are_added_and_removed_beside_one_that_stays(world, over):
+    stream, first, second = open_stream(world), world.address, f"127.0.0.1:{free_port()}"
+    one = world.config["listeners"][0]
+    two = {"name": "second", "address": second, "upstream": "gateway"}
+    world.reload({"listeners": [one, two]})
+    serves(first), serves(second)
+    world.reload({"listeners": [one]})
+    wait_until(lambda: refuses(second), what="the removed address is closed")
+    serves(first)
+    world.reload({"listeners": [one, two]})
+    serves(first), serves(second)
+    over.set()
+    read_end(stream)
+
+
+def test_a_listener_becomes_encrypted_and_plain_again(world, over, pki):
+    stream, one = open_stream(world), world.config["listeners"][0]
+    world.reload({"listeners": [{**one, "tls": pki.issue("localhost").as_config()}]})
+    wait_until(lambda: serves(world.address, pki.client_context()) is None, what="the address speaks TLS")
+    serves(world.address, pki.client_context())
+    world.reload({"listeners": [one]})
+    wait_until(lambda: serves(world.address) is None, what="the address speaks plaintext")
+    over.set()
+    read_end(stream)
+
+
+def test_the_number_of_threads_changes(world, over):
+    stream = open_stream(world)
+    for threads in (3, 1):
+        world.reload({"threads": threads})
+        for _ in range(20):
+            serves(world.address)
+    over.set()
+    read_end(stream)
+
+
+def test_the_admin_address_moves(world, over):
+    stream, port = open_stream(world), free_port()
+    world.write_config({"admin": {"address": f"127.0.0.1:{port}"}})
+    world.process.signal(1)
+    old, world.admin = world.admin, f"http://127.0.0.1:{port}"
+    wait_until(lambda: world.ready() and world.generation() == 2, what="the new admin address answers")
+    wait_until(lambda: refuses(old.removeprefix("http://")), what="the old one is closed")
+    serves(world.address)
+    over.set()
+    read_end(stream)
