@@ -56,6 +56,16 @@ pub fn flush() {
     }
 }
 
+/// An error of Pingora's as a log line may hold it: where it could not parse a head, its context is that head, cookies, tokens and all.
+pub fn without_content(error: &pingora_core::Error) -> String {
+    match error.etype() {
+        pingora_core::ErrorType::InvalidHTTPHeader => {
+            format!("{}: {}", error.etype().as_str(), error.root_cause())
+        }
+        _ => error.to_string(),
+    }
+}
+
 struct Gather;
 
 impl Write for Gather {

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from harness import JSON, LAST_CHUNK, answering, chunk, event, event_stream_head, response
+from harness import JSON, LAST_CHUNK, answering, chunk, event, event_stream_head, request, response
 from harness.stage import BOTH, MCP, a_stage, call, closed_at, read_cut, result
 
 FIRST_BYTE = RESPONSE_IDLE = 0.4
@@ -22,7 +22,6 @@ stage = a_stage(
             "write": "600ms",
             "idle": "1s",
         },
-        "limits": {"body": "64MiB"},
     }
 )
 
@@ -217,18 +216,15 @@ def test_a_connection_without_a_request_is_closed(stage, protocol):
         assert time.monotonic() - started > 0.7
 
 
-@BOTH
-def test_an_upstream_that_does_not_take_the_request_is_given_up(stage, protocol):
+def test_an_upstream_that_does_not_take_the_request_is_given_up(outrigger, raw_upstream):
     release = threading.Event()
-
-    def deaf(connection):
-        release.wait(15)
-
-    body = b'{"jsonrpc":"2.0","id":6,"method":"tools/call","params":{"x":"' + b"x" * (24 << 20) + b'"}}'
-    with stage.playing(deaf), stage.client(protocol) as client:
-        answer = client.begin("POST", MCP, body, JSON)
+    upstream = raw_upstream(lambda connection: release.wait(15))
+    world = outrigger([upstream.address], {"timeouts": {"write": "600ms"}, "limits": {"body": "64MiB"}})
+    body = b'{"jsonrpc":"2.0","id":6,"method":"tools/call","params":{"x":"' + b"x" * (16 << 20) + b'"}}'
+    with world.client() as client:
+        client.send(request("POST", MCP, body, JSON))
         started = time.monotonic()
-        reply = answer.read_response()
+        reply = client.read_response()
         release.set()
         assert (reply.status, reply.json["id"]) == (502, 6)
         assert time.monotonic() - started < WRITE + 2

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness import JSON, LAST_CHUNK, answering, chunk, response, wait_until
+from harness import JSON, LAST_CHUNK, Closed, answering, chunk, response, wait_until
 from harness.stage import BOTH, MCP, a_stage, call, read_all, read_cut, result
 
 stage = a_stage()
@@ -114,6 +114,32 @@ def test_a_cut_answer_is_accounted_once_and_by_its_name(stage):
     lines = wait_until(lambda: [line for line in stage.world.access_log() if line.get("server_id") == "accounted"])
     assert [line["fault"] for line in lines] == ["answer_broken"]
     assert sum(faults().values()) - sum(before.values()) == 1
+
+
+@BOTH
+def test_half_a_json_answer_sent_until_close_is_no_success(stage, protocol):
+    """Nothing in HTTP tells it from a whole one, but the JSON does (P3)."""
+    with stage.playing(ending(raw("", BODY[:-100]))), stage.client(protocol) as client:
+        try:
+            answer = client.ask("POST", MCP, call(), JSON)
+        except Closed:
+            return
+        assert (answer.status, answer.json["id"], answer.json["error"]["code"]) == (502, 7, -32603)
+
+
+@pytest.mark.parametrize("path", [MCP, "/admin"])
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_a_client_that_wants_no_keep_alive_gets_none(stage, path, version):
+    with stage.playing(answering(response(200, BODY))) as upstream, stage.client() as client:
+        head = b"POST %b HTTP/%b\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        client.send(head % (path.encode(), version, len(call())) + call())
+        answer = client.read_response()
+        assert (answer.body, answer.header("connection")) == (BODY, "close")
+        client.wait_closed(patience=3)
+        # The upstream's connection is another matter.
+        with stage.client() as other:
+            assert other.ask("POST", path, call(), JSON).body == BODY
+    assert len(upstream.connections) == 1
 
 
 @BOTH

@@ -3,7 +3,7 @@
 All servers, all Outriggers and all clients work at once: `matrix` begins everything, each test waits for its own part.
 """
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -36,7 +36,10 @@ def matrix(request, tmp_path_factory):
     """`matrix(server, client, mode)`: a Case. Two instances of each server, one Outrigger in front of both."""
     selected = {item.callspec.params["server"] for item in request.session.items if "matrix" in item.fixturenames}
     folder = tmp_path_factory.mktemp("matrix")
-    with ExitStack() as ends, ThreadPoolExecutor(3) as starting:
+    worlds = {server: ExitStack() for server in SERVER_KINDS if server in selected}
+    with ThreadPoolExecutor(4) as at_once, ExitStack() as ends:
+        ends.callback(lambda: list(at_once.map(ExitStack.close, worlds.values())))
+        # Clients end first, so that nobody else has to wait for their connections.
         clients = {client: SdkClient(client, folder / "clients") for client in CLIENTS}
         for client in clients.values():
             ends.callback(client.end)
@@ -44,9 +47,9 @@ def matrix(request, tmp_path_factory):
         def begin(server: str) -> dict[tuple[str, str], Case]:
             kind = SERVER_KINDS[server]
             servers = McpServers(kind, folder / server)
-            ends.callback(servers.end)
+            worlds[server].callback(servers.end)
             world = Outrigger(folder / server / "outrigger", servers.peers, {"profile": "generic"}, start=False)
-            ends.callback(world.end)
+            worlds[server].callback(world.end)
             world.start()
             direct, through = f"http://{servers.peers[0]}{kind.path}", f"{world.url}{kind.path}"
             return {
@@ -59,7 +62,7 @@ def matrix(request, tmp_path_factory):
                 if case_server == server
             }
 
-        begun: dict[str, Future] = {server: starting.submit(begin, server) for server in SERVER_KINDS if server in selected}
+        begun = {server: at_once.submit(begin, server) for server in worlds}
         yield lambda server, client, mode: begun[server].result()[client, mode]
 
 

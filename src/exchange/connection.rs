@@ -15,12 +15,13 @@ use tokio::io::AsyncWriteExt;
 use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
-use crate::registry::SessionKey;
-use crate::upstream::Upstream;
+use crate::logging;
 use crate::upstream::peer::Busy;
+use crate::upstream::{Unreachable, Upstream};
 
+use super::ownership::Owner;
 use super::request::Inbound;
-use super::{Owner, Stop, release};
+use super::{Exchange, Stop};
 
 /// An answer whose head has been read.
 pub(crate) struct Answer<'u> {
@@ -31,73 +32,71 @@ pub(crate) struct Answer<'u> {
     _busy: Busy<'u>,
 }
 
-/// Sends the request to its owner, or to peers in turn as long as nothing was sent.
-pub(crate) async fn send<'u>(
-    session: &mut Session,
-    app: &App,
-    upstream: &'u Upstream,
-    owner: Owner,
-    wire: &[u8],
-    inbound: &Inbound,
-    record: &mut Record,
-) -> Result<Answer<'u>, Stop> {
-    let mut tried = Vec::new();
-    let mut fresh = false;
-    let mut unreachable = Fault::NoPeer;
-    loop {
-        let peer = match owner {
-            Owner::Claimed(peer) | Owner::Unclaimed(peer) => peer,
-            Owner::Any => upstream.choose(&tried).ok_or_else(|| Stop::Reply(unreachable.clone()))?,
-        };
-        record.attempts += 1;
-        let busy = upstream.peers[peer].busy();
-        let pooled = if fresh { None } else { upstream.pooled(peer) };
-        let reused = pooled.is_some();
-        let stream = match pooled {
-            Some(stream) => stream,
-            None => match connect(app, upstream, peer).await {
-                Ok(stream) => stream,
-                Err(error) if owner == Owner::Any => {
-                    tried.push(peer);
-                    unreachable = error.fault;
-                    continue;
+impl<'e> Exchange<'e> {
+    /// Sends the request to its owner, or to peers in turn as long as nothing was sent.
+    pub(crate) async fn send(
+        &self,
+        session: &mut Session,
+        owner: Owner,
+        wire: &[u8],
+        inbound: &Inbound,
+        record: &mut Record,
+    ) -> Result<Answer<'e>, Stop> {
+        let upstream = self.upstream;
+        let mut tried = Vec::new();
+        let mut fresh = false;
+        let mut unreachable = Fault::NoPeer;
+        loop {
+            let peer = match owner {
+                Owner::Claimed(peer) | Owner::Unclaimed(peer) => peer,
+                Owner::Any => upstream.choose(&tried).ok_or_else(|| Stop::Reply(unreachable.clone()))?,
+            };
+            record.attempts += 1;
+            let busy = upstream.peers[peer].busy();
+            let pooled = if fresh { None } else { upstream.pooled(peer) };
+            let reused = pooled.is_some();
+            let stream = match pooled {
+                Some(stream) => stream,
+                None => match self.connect(peer).await {
+                    Ok(stream) => stream,
+                    Err(error) if owner == Owner::Any => {
+                        tried.push(peer);
+                        unreachable = error.fault;
+                        continue;
+                    }
+                    Err(error) if error.gone && matches!(owner, Owner::Claimed(_)) => {
+                        return Err(self.lost(inbound).await);
+                    }
+                    Err(error) => return Err(error.fault.into()),
+                },
+            };
+            record.peer = Some((upstream.name.clone(), upstream.peer_names[peer].clone()));
+            match receive(session, self.app, stream, wire).await {
+                Ok((http, head)) => {
+                    record.first_byte = Some(record.started.elapsed());
+                    return Ok(Answer { head, http, peer, _busy: busy });
                 }
-                Err(error) if error.gone && matches!(owner, Owner::Claimed(_)) => {
-                    return Err(lost(app, upstream, inbound).await);
+                Err(Failed::Unanswered { .. }) if reused && !fresh && inbound.may_run_twice() => {
+                    self.app.counters.retries.inc();
+                    fresh = true;
                 }
-                Err(error) => return Err(error.fault.into()),
-            },
-        };
-        record.peer = Some((upstream.name.clone(), upstream.peer_names[peer].clone()));
-        match receive(session, app, stream, wire).await {
-            Ok((http, head)) => {
-                record.first_byte = Some(record.started.elapsed());
-                return Ok(Answer { head, http, peer, _busy: busy });
+                Err(failed) => return Err(failed.stop(upstream, peer)),
             }
-            Err(Failed::Unanswered { .. }) if reused && !fresh && inbound.may_run_twice() => {
-                app.counters.retries.inc();
-                fresh = true;
-            }
-            Err(failed) => return Err(failed.stop(upstream, peer)),
         }
     }
-}
 
-async fn connect(
-    app: &App,
-    upstream: &Upstream,
-    peer: usize,
-) -> Result<Stream, crate::upstream::Unreachable> {
-    app.counters.connects.inc();
-    upstream.connect(peer).await.inspect_err(|_| app.counters.connect_failures.inc())
-}
-
-/// Nobody listens where the session lived: the claim goes, and the client learns at once that it must initialise again.
-async fn lost(app: &App, upstream: &Upstream, inbound: &Inbound) -> Stop {
-    if let (Some(id), Some(claim)) = (&inbound.session_id, &inbound.claim) {
-        release(app, &SessionKey::new(&upstream.name, id), claim).await;
+    async fn connect(&self, peer: usize) -> Result<Stream, Unreachable> {
+        self.app.counters.connects.inc();
+        self.upstream.connect(peer).await.inspect_err(|_| self.app.counters.connect_failures.inc())
     }
-    Stop::Reply(Fault::SessionLost)
+
+    /// Nobody listens where the session lived: the claim goes, and the client learns at once that it must initialise again.
+    async fn lost(&self, inbound: &Inbound) -> Stop {
+        if let (Some(id), Some(claim)) = (&inbound.session_id, &inbound.claim) {
+            self.release(&self.key(id), claim).await;
+        }
+        Stop::Reply(Fault::SessionLost)
+    }
 }
 
 /// Why no head of an answer came.
@@ -194,7 +193,7 @@ pub(crate) async fn client_gone(session: &mut Session) -> bool {
 }
 
 fn unanswered(error: &pingora_core::Error) -> Failed {
-    let reason = error.to_string();
+    let reason = logging::without_content(error);
     match error.etype() {
         // Pingora says how much of a head it had read only in words; a part of a head is an answer begun.
         ErrorType::ConnectionClosed | ErrorType::ReadError if reason.contains("bytes already read: 0") => {

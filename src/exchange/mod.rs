@@ -4,9 +4,11 @@
 //! method, id), and because a head and a body that leave in one write cost the upstream one wake-up instead of two.
 
 mod connection;
+pub(crate) mod outbound;
+mod ownership;
 pub(crate) mod relay;
 mod reply;
-pub(crate) mod request;
+mod request;
 
 use std::borrow::Cow;
 
@@ -16,12 +18,9 @@ use pingora_proxy::Session;
 use crate::account::{Record, RouteKind};
 use crate::app::App;
 use crate::error::Fault;
-use crate::registry::{Claim, SessionKey, Transport};
-use crate::routing::owner::{Decision, decide};
+use crate::registry::Transport;
 use crate::routing::route::Route;
-use crate::routing::session::Era;
 use crate::upstream::Upstream;
-use connection::Answer;
 use request::{Caller, Inbound};
 
 pub use reply::refuse;
@@ -96,8 +95,9 @@ pub async fn run(
     record: &mut Record,
 ) -> pingora_core::Result<()> {
     session.as_downstream_mut().set_write_timeout(Some(app.settings.timeouts.write));
+    let exchange = Exchange { app, upstream: app.listener(target.listener).1, target: &target };
     let mut caller = Caller::unread(&session.req_header().method);
-    match rooms(session, app, &target, &mut caller, record).await {
+    match exchange.rooms(session, &mut caller, record).await {
         Ok(()) => Ok(()),
         Err(Stop::Reply(fault)) => reply::fault(session, app, &caller, &fault, record).await,
         Err(Stop::ClientGone) => {
@@ -111,133 +111,41 @@ pub async fn run(
     }
 }
 
-/// The rooms in order. `caller` is set as soon as it is known, so that a reply can carry its id.
-async fn rooms(
-    session: &mut Session,
-    app: &App,
-    target: &Target,
-    caller: &mut Caller,
-    record: &mut Record,
-) -> Result<(), Stop> {
-    let (listener, upstream) = app.listener(target.listener);
-    let scope = target.server_id.as_deref().filter(|_| listener.scope);
-
-    let body = request::read_body(session, app).await?;
-    let mut inbound = Inbound::identify(session, app, target, body, scope).map_err(|unidentified| {
-        *caller = unidentified.caller;
-        unidentified.fault
-    })?;
-    caller.clone_from(&inbound.caller);
-    inbound.describe(record, upstream);
-
-    let owner = locate(app, upstream, target, &mut inbound).await?;
-    let wire = request::rewrite(session, app, target, &inbound, record);
-
-    let answer = connection::send(session, app, upstream, owner, &wire, &inbound, record).await?;
-    note_session(app, upstream, target, &inbound, &answer).await;
-    relay::relay(session, app, upstream, target, answer, record).await
+/// What an exchange knows from its first moment on; each room adds its step as a method.
+#[derive(Clone, Copy)]
+pub(crate) struct Exchange<'e> {
+    pub app: &'e App,
+    pub upstream: &'e Upstream,
+    pub target: &'e Target,
 }
 
-/// Room 4: which peer, and whether anybody else may stand in for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// This peer holds the session.
-    Claimed(usize),
-    /// Nobody is known to hold it; always the same peer is asked.
-    Unclaimed(usize),
-    /// Any peer will do.
-    Any,
-}
+impl Exchange<'_> {
+    /// The rooms in order. `caller` is set as soon as it is known, so that a reply can carry its id.
+    async fn rooms(
+        &self,
+        session: &mut Session,
+        caller: &mut Caller,
+        record: &mut Record,
+    ) -> Result<(), Stop> {
+        let body = request::read_body(session, self.app).await?;
+        let mut inbound = Inbound::identify(session, self, body).map_err(|unidentified| {
+            *caller = unidentified.caller;
+            unidentified.fault
+        })?;
+        caller.clone_from(&inbound.caller);
+        inbound.describe(record, self.upstream);
 
-async fn locate(
-    app: &App,
-    upstream: &Upstream,
-    target: &Target,
-    inbound: &mut Inbound,
-) -> Result<Owner, Fault> {
-    let Some(session_id) = &inbound.session_id else { return Ok(Owner::Any) };
-    let key = SessionKey::new(&upstream.name, session_id);
-    let asked = app.registry.ask(&key).await;
-    if let Err(error) = &asked {
-        log::warn!("session {}: the registry did not answer: {error}", key.short());
-    }
-    let decision = decide(
-        asked.as_ref().map(Option::as_ref).map_err(|_| crate::routing::owner::Failed),
-        target.server_id.as_deref(),
-        target.transport(),
-        &upstream.peer_names,
-    );
-    match decision {
-        Decision::Here(peer) => {
-            app.registry.renew(&key);
-            inbound.claim = asked.ok().flatten();
-            Ok(Owner::Claimed(peer))
-        }
-        Decision::Unclaimed => Ok(Owner::Unclaimed(upstream.stable(key.as_bytes()))),
-        Decision::Lost => {
-            if let Ok(Some(claim)) = asked {
-                release(app, &key, &claim).await;
-            }
-            Err(Fault::SessionLost)
-        }
-        Decision::WrongScope | Decision::WrongTransport => Err(Fault::SessionLost),
-        Decision::Unavailable => Err(Fault::RegistryUnavailable),
-    }
-}
+        let owner = self.locate(&mut inbound).await?;
+        let wire = outbound::rewrite(session, self.app, self.target, &inbound, record);
 
-/// Room 8, first half: a 2xx answer to `initialize` that brings a session id makes its peer the owner; a session that its
-/// client ended, or that its owner does not know, is released.
-async fn note_session(
-    app: &App,
-    upstream: &Upstream,
-    target: &Target,
-    inbound: &Inbound,
-    answer: &Answer<'_>,
-) {
-    let status = answer.head.status;
-    if inbound.is_initialize() && status.is_success() {
-        let id = answer.head.headers.get("mcp-session-id").and_then(|value| value.to_str().ok());
-        if let Some(id) = id.filter(|id| !id.is_empty()) {
-            claim(app, upstream, target, id, answer.peer).await;
-        }
+        let answer = self.send(session, owner, &wire, &inbound, record).await?;
+        self.note_session(&inbound, &answer).await?;
+        self.relay(session, answer, record).await
     }
-    let deleted = inbound.method == http::Method::DELETE && status.is_success();
-    let unknown_there = status == http::StatusCode::NOT_FOUND;
-    if let (Some(id), Some(claim), true) = (&inbound.session_id, &inbound.claim, deleted || unknown_there) {
-        release(app, &SessionKey::new(&upstream.name, id), claim).await;
-        app.counters.sessions_released.inc();
-    }
-}
 
-/// Records that `peer` owns the session; without a registry the session still works as long as its peer is the only one.
-pub(crate) async fn claim(app: &App, upstream: &Upstream, target: &Target, session_id: &str, peer: usize) {
-    let key = SessionKey::new(&upstream.name, session_id);
-    let claim = Claim {
-        peer: upstream.peer_names[peer].clone(),
-        server_id: target.server_id.clone(),
-        transport: target.transport(),
-    };
-    match app.registry.claim(&key, &claim).await {
-        Ok(crate::registry::Claimed::Won) => app.counters.sessions_claimed.inc(),
-        Ok(crate::registry::Claimed::Held(other)) => {
-            log::warn!(
-                "session {} of peer {} is already owned by peer {}",
-                key.short(),
-                claim.peer,
-                other.peer
-            );
-        }
-        Err(error) => log::error!("session {} could not be claimed: {error}", key.short()),
+    /// The server id to be spliced in, unless the listener leaves scopes alone.
+    fn scope(&self) -> Option<&str> {
+        let (listener, _) = self.app.listener(self.target.listener);
+        self.target.server_id.as_deref().filter(|_| listener.scope)
     }
-}
-
-pub(crate) async fn release(app: &App, key: &SessionKey, claim: &Claim) {
-    if let Err(error) = app.registry.release(key, claim).await {
-        log::warn!("session {} could not be released: {error}", key.short());
-    }
-}
-
-/// Whether the era lets a session id count at all.
-pub(crate) fn sessions_count(era: Era) -> bool {
-    era == Era::Legacy
 }

@@ -13,92 +13,89 @@ use pingora_proxy::Session;
 
 use crate::account::Record;
 use crate::app::App;
+use crate::logging;
 use crate::mcp::fields;
 use crate::mcp::sse::FirstEvent;
 use crate::registry::{Claim, SessionKey};
 use crate::routing::session::session_in_query;
-use crate::upstream::Upstream;
 
 use super::connection::{Answer, client_gone};
-use super::{Endpoint, Stop, Target, claim, release};
+use super::{Endpoint, Exchange, Stop, Target};
 
-/// Writes the whole answer. `Cut` where it broke after its head had left.
-pub(crate) async fn relay(
-    session: &mut Session,
-    app: &App,
-    upstream: &Upstream,
-    target: &Target,
-    mut answer: Answer<'_>,
-    record: &mut Record,
-) -> Result<(), Stop> {
-    let event_stream = is_event_stream(&answer.head);
-    let head = outward(&answer.head, session.req_header().version);
-    if app.draining() {
-        session.as_downstream_mut().set_keepalive(None);
-    }
-    session.as_downstream_mut().write_response_header(Box::new(head)).await.map_err(|_| Stop::ClientGone)?;
-
-    let _open = event_stream.then(|| Open::count(app));
-    let mut endpoint = Opening::of(target, event_stream);
-    let outcome = pump(session, app, upstream, target, &mut answer, &mut endpoint, event_stream).await;
-    endpoint.end(app, upstream).await;
-    match outcome {
-        Ok(()) => {
-            let Answer { mut http, peer, .. } = answer;
-            http.respect_keepalive();
-            if let Some(stream) = http.reuse().await {
-                upstream.keep(peer, stream);
-            }
-            Ok(())
+impl Exchange<'_> {
+    /// Writes the whole answer. `Cut` where it broke after its head had left.
+    pub(crate) async fn relay(
+        &self,
+        session: &mut Session,
+        mut answer: Answer<'_>,
+        record: &mut Record,
+    ) -> Result<(), Stop> {
+        let event_stream = is_event_stream(&answer.head);
+        let head = outward(&answer.head, session.req_header().version);
+        if self.app.draining() {
+            session.as_downstream_mut().set_keepalive(None);
         }
-        Err(Stop::Cut(error)) => {
-            record.fault = Some("answer_broken");
-            app.counters.fault("answer_broken");
-            log::warn!(
-                "upstream {}, peer {}: answer broken: {error}",
-                upstream.name,
-                upstream.peer_names[answer.peer]
-            );
-            Err(Stop::Cut(error))
-        }
-        Err(stop) => Err(stop),
-    }
-}
+        let begun = session.as_downstream_mut().write_response_header(Box::new(head)).await;
+        begun.map_err(|_| Stop::ClientGone)?;
 
-async fn pump(
-    session: &mut Session,
-    app: &App,
-    upstream: &Upstream,
-    target: &Target,
-    answer: &mut Answer<'_>,
-    opening: &mut Opening,
-    event_stream: bool,
-) -> Result<(), Stop> {
-    let silence = app.settings.timeouts.response_idle;
-    let deadline = tokio::time::sleep_until((Instant::now() + silence).into());
-    tokio::pin!(deadline);
-    let mut watch = true;
-    loop {
-        let chunk = tokio::select! {
-            biased;
-            read = answer.http.read_body_bytes() => read.map_err(Stop::Cut)?,
-            gone = client_gone(session), if watch => {
-                if gone { return Err(Stop::ClientGone) }
-                watch = false;
-                continue;
+        let _open = event_stream.then(|| Open::count(self.app));
+        let mut opening = Opening::of(self.target, event_stream);
+        let outcome = self.pump(session, &mut answer, &mut opening, event_stream).await;
+        opening.end(self).await;
+        match outcome {
+            Ok(()) => {
+                let Answer { mut http, peer, .. } = answer;
+                http.respect_keepalive();
+                if let Some(stream) = http.reuse().await {
+                    self.upstream.keep(peer, stream);
+                }
+                Ok(())
             }
-            () = &mut deadline, if !event_stream => return Err(Stop::Cut(silent())),
-        };
-        let Some(chunk) = chunk else {
-            let rest = opening.finish();
-            return write(session, rest, true).await;
-        };
-        deadline.as_mut().reset((Instant::now() + silence).into());
-        let chunk = opening.pass(app, upstream, target, answer.peer, chunk).await;
-        let end = answer.http.is_body_done() && opening.is_open();
-        write(session, chunk, end).await?;
-        if end {
-            return Ok(());
+            Err(Stop::Cut(error)) => {
+                record.fault = Some("answer_broken");
+                self.app.counters.fault("answer_broken");
+                let peer = &self.upstream.peer_names[answer.peer];
+                let reason = logging::without_content(&error);
+                log::warn!("upstream {}, peer {peer}: answer broken: {reason}", self.upstream.name);
+                Err(Stop::Cut(error))
+            }
+            Err(stop) => Err(stop),
+        }
+    }
+
+    async fn pump(
+        &self,
+        session: &mut Session,
+        answer: &mut Answer<'_>,
+        opening: &mut Opening,
+        event_stream: bool,
+    ) -> Result<(), Stop> {
+        let silence = self.app.settings.timeouts.response_idle;
+        let deadline = tokio::time::sleep_until((Instant::now() + silence).into());
+        tokio::pin!(deadline);
+        let mut watch = true;
+        loop {
+            let chunk = tokio::select! {
+                biased;
+                read = answer.http.read_body_bytes() => read.map_err(Stop::Cut)?,
+                gone = client_gone(session), if watch => {
+                    if gone { return Err(Stop::ClientGone) }
+                    watch = false;
+                    continue;
+                }
+                () = &mut deadline, if !event_stream => return Err(Stop::Cut(silent())),
+            };
+            let Some(chunk) = chunk else {
+                let rest = opening.finish();
+                return write(session, rest, true).await;
+            };
+            deadline.as_mut().reset((Instant::now() + silence).into());
+            let chunk = opening.pass(self, answer.peer, chunk).await?;
+            let end = answer.http.is_body_done() && opening.is_open();
+            write(session, chunk, end).await?;
+            if end {
+                return Ok(());
+            }
         }
     }
 }
@@ -146,6 +143,10 @@ fn silent() -> pingora_core::BError {
     Error::explain(ErrorType::ReadTimedout, "the answer fell silent")
 }
 
+fn unclaimed() -> pingora_core::BError {
+    Error::explain(ErrorType::InternalError, "the session could not be claimed")
+}
+
 /// The beginning of an HTTP+SSE stream: its `endpoint` event names the session, whose owner must be known before the client reads it.
 enum Opening {
     /// Every other answer, and a stream whose first event has passed.
@@ -169,29 +170,20 @@ impl Opening {
         matches!(self, Self::Past { .. })
     }
 
-    async fn pass(
-        &mut self,
-        app: &App,
-        upstream: &Upstream,
-        target: &Target,
-        peer: usize,
-        chunk: Bytes,
-    ) -> Bytes {
-        let Self::Awaiting(first) = self else { return chunk };
+    async fn pass(&mut self, exchange: &Exchange<'_>, peer: usize, chunk: Bytes) -> Result<Bytes, Stop> {
+        let Self::Awaiting(first) = self else { return Ok(chunk) };
         let step = first.push(&chunk);
         let done = first.done();
         let mut claimed = None;
-        if let Some((session_id, target)) =
-            step.endpoint.as_deref().and_then(|url| named_by(app, target, url))
+        if let Some((session_id, messages)) = step.endpoint.as_deref().and_then(|url| named_by(exchange, url))
         {
-            claim(app, upstream, &target, &session_id, peer).await;
-            let key = SessionKey::new(&upstream.name, &session_id);
-            claimed = app.registry.ask(&key).await.ok().flatten().map(|claim| (key, claim));
+            let claim = exchange.claim(&messages, &session_id, peer).await;
+            claimed = Some(claim.map_err(|_| Stop::Cut(unclaimed()))?);
         }
         if done {
             *self = Self::Past { claimed };
         }
-        step.release.into()
+        Ok(step.release.into())
     }
 
     fn finish(&mut self) -> Bytes {
@@ -202,18 +194,17 @@ impl Opening {
     }
 
     /// The stream is the session: where it ends, the session does.
-    async fn end(self, app: &App, upstream: &Upstream) {
+    async fn end(self, exchange: &Exchange<'_>) {
         if let Self::Past { claimed: Some((key, claim)) } = self {
-            log::debug!("upstream {}: event stream of session {} ended", upstream.name, key.short());
-            release(app, &key, &claim).await;
-            app.counters.sessions_released.inc();
+            exchange.release(&key, &claim).await;
+            exchange.app.counters.sessions_released.inc();
         }
     }
 }
 
 /// Session id of an `endpoint` event's URL, absolute or not, and the route that its messages will come by: the session's scope
 /// is that of the URL which the server itself chose, as ContextForge's is scoped and an SDK server's is not.
-fn named_by(app: &App, stream: &Target, url: &str) -> Option<(String, Target)> {
+fn named_by(exchange: &Exchange<'_>, url: &str) -> Option<(String, Target)> {
     let url = url.split('#').next().unwrap_or(url);
     let (address, query) = url.split_once('?')?;
     let session_id = session_in_query(query)?.into_owned();
@@ -221,14 +212,15 @@ fn named_by(app: &App, stream: &Target, url: &str) -> Option<(String, Target)> {
         Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
         None => address,
     };
-    let route = app.settings.routes.classify(path.as_bytes(), false);
-    let messages = Target::of(route, stream.listener).filter(|target| target.endpoint == Endpoint::Message);
+    let route = exchange.app.settings.routes.classify(path.as_bytes(), false);
+    let messages =
+        Target::of(route, exchange.target.listener).filter(|target| target.endpoint == Endpoint::Message);
     if messages.is_none() {
         log::warn!(
             "the endpoint event's path {path} is none of routes.message; its messages may miss the session's owner"
         );
     }
-    Some((session_id, messages.unwrap_or_else(|| stream.clone())))
+    Some((session_id, messages.unwrap_or_else(|| exchange.target.clone())))
 }
 
 /// Counts an open event stream.

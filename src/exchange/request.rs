@@ -1,6 +1,6 @@
-//! Rooms 3 and 5: the request as it came in, and as it goes out.
-//! Takes the downstream session, reads the body whole (decoded, bounded in size and time), says who is calling, and serialises head
-//! and body for the upstream in one buffer. Surprise: HTTP/2 has no body time-out in Pingora, so the deadline here is our own for both protocols.
+//! Room 3: the request as it came in. Its body is read whole and spliced in the pass that identifies it.
+//! Takes the downstream session, gives an [`Inbound`]: who is calling, the era, the session, the body for the upstream (decoded, bounded in
+//! size and time). Surprise: HTTP/2 has no body time-out in Pingora, so the deadline here is our own for both protocols.
 
 use bytes::{Bytes, BytesMut};
 use http::header;
@@ -12,14 +12,13 @@ use crate::account::Record;
 use crate::app::App;
 use crate::config::settings::Profile;
 use crate::error::Fault;
-use crate::mcp::forwarded::{self, Claims, Hop, Origin};
 use crate::mcp::jsonrpc::{self, Envelope, Kind};
-use crate::mcp::{fields, splice};
+use crate::mcp::splice;
 use crate::registry::{Claim, SessionKey};
 use crate::routing::session::{Era, SessionHeader, session_header, session_in_query};
 use crate::upstream::Upstream;
 
-use super::{Endpoint, Stop, Target, sessions_count};
+use super::{Endpoint, Exchange, Stop};
 
 /// Who is calling, as far as an error reply must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,15 +61,8 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
-    /// Room 3, and the splice of room 5 in the same pass over the body: `scope` is the server id to be spliced in. Refuses
-    /// what is no JSON-RPC.
-    pub fn identify(
-        session: &Session,
-        app: &App,
-        target: &Target,
-        body: Bytes,
-        scope: Option<&str>,
-    ) -> Result<Self, Unidentified> {
+    /// Room 3, and the splice of room 5 in the same pass over the body. Refuses what is no JSON-RPC.
+    pub fn identify(session: &Session, exchange: &Exchange<'_>, body: Bytes) -> Result<Self, Unidentified> {
         let head = session.req_header();
         let mut inbound = Self {
             received_bytes: body.len(),
@@ -84,11 +76,11 @@ impl Inbound {
             body,
         };
         if inbound.method == http::Method::POST {
-            inbound.read_message(app, scope)?;
+            inbound.read_message(exchange.app, exchange.scope())?;
         }
-        if sessions_count(inbound.era) {
-            inbound.session_id =
-                named_session(head, target.endpoint).map_err(|fault| Unidentified::by(&inbound, fault))?;
+        if inbound.era.has_sessions() {
+            inbound.session_id = named_session(head, exchange.target.endpoint)
+                .map_err(|fault| Unidentified::by(&inbound, fault))?;
         }
         Ok(inbound)
     }
@@ -279,121 +271,4 @@ fn decode(decoder: impl std::io::Read, limit: usize) -> Result<Bytes, Fault> {
     let longest = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     decoder.take(longest).read_to_end(&mut body).map_err(|_| Fault::BrokenEncoding)?;
     if body.len() > limit { Err(Fault::BodyTooLarge { limit }) } else { Ok(body.into()) }
-}
-
-/// Room 5, second half: the request as it goes out, head and body in wire form. The same function for every path that a request can take.
-pub(crate) fn rewrite(
-    session: &Session,
-    app: &App,
-    target: &Target,
-    inbound: &Inbound,
-    record: &mut Record,
-) -> Vec<u8> {
-    let origin = public_origin(session, app, target.listener);
-    record.client = Some(origin.client);
-    let mut wire = Vec::with_capacity(1024 + inbound.body.len());
-    write_head(&mut wire, session.req_header(), app.settings.profile, inbound, &origin);
-    wire.extend_from_slice(&inbound.body);
-    wire
-}
-
-/// What is public about the request, by the listener's `trusted_proxies`.
-pub(crate) fn public_origin(session: &Session, app: &App, listener: usize) -> Origin {
-    let head = session.req_header();
-    let (settings, _) = app.listener(listener);
-    let address = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
-    let authority = head.uri.authority().map(|authority| authority.as_str());
-    let hop = Hop {
-        address: address.unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
-        tls: settings.tls.is_some(),
-        host: head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(authority),
-    };
-    if settings.trusted_proxies.is_empty() {
-        return forwarded::origin(hop, &Claims::default(), |_| false);
-    }
-    let joined = |name: &str| {
-        let values: Vec<&str> =
-            head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-        (!values.is_empty()).then(|| values.join(","))
-    };
-    let claims = Claims {
-        for_: joined("x-forwarded-for"),
-        proto: joined("x-forwarded-proto"),
-        host: joined("x-forwarded-host"),
-    };
-    forwarded::origin(hop, &claims, |address| {
-        settings.trusted_proxies.iter().any(|net| net.contains(&address))
-    })
-}
-
-/// Path and query as they stood in the request line, also where that named a whole URL (RFC 9112 §3.2.2).
-pub(crate) fn origin_form(head: &RequestHeader) -> &[u8] {
-    let raw = head.raw_path();
-    if raw.starts_with(b"/") {
-        raw
-    } else {
-        head.uri.path_and_query().map_or(b"/", |path| path.as_str().as_bytes())
-    }
-}
-
-/// Whether a field of the client goes no further, on either way through the proxy.
-pub(crate) fn is_dropped(name: &str, head: &RequestHeader, profile: Profile) -> bool {
-    fields::is_hop_by_hop(name)
-        || fields::is_forwarding(name)
-        || fields::is_outrigger_internal(name)
-        || (profile == Profile::ContextForge && fields::is_contextforge_internal(name))
-        || fields::is_nominated(
-            head.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes()),
-            name,
-        )
-}
-
-/// The crumbs that HTTP/2 lets a client split its cookie into, as HTTP/1.1 wants them (RFC 9113 §8.2.3).
-pub(crate) fn joined_cookie(head: &RequestHeader) -> Option<Vec<u8>> {
-    let crumbs: Vec<&[u8]> =
-        head.headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes()).collect();
-    (head.version == http::Version::HTTP_2 && crumbs.len() > 1).then(|| crumbs.join(&b"; "[..]))
-}
-
-/// Request line and fields in HTTP/1.1 wire form.
-fn write_head(
-    wire: &mut Vec<u8>,
-    head: &RequestHeader,
-    profile: Profile,
-    inbound: &Inbound,
-    origin: &Origin,
-) {
-    for part in [inbound.method.as_str().as_bytes(), b" ", origin_form(head), b" HTTP/1.1\r\n"] {
-        wire.extend_from_slice(part);
-    }
-    let mut field = |name: &str, value: &[u8]| {
-        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-            wire.extend_from_slice(part);
-        }
-    };
-    if let Some(authority) = &origin.authority {
-        field("host", authority.as_bytes());
-        field("x-forwarded-host", authority.as_bytes());
-    }
-    let cookie = joined_cookie(head);
-    if let Some(cookie) = &cookie {
-        field("cookie", cookie);
-    }
-    let stray_session = !sessions_count(inbound.era);
-    for (name, value) in &head.headers {
-        let name = name.as_str();
-        let set_anew =
-            matches!(name, "host" | "content-length" | "content-encoding" | "expect" | "accept-encoding")
-                || (cookie.is_some() && name == "cookie");
-        if set_anew || is_dropped(name, head, profile) || (stray_session && name == "mcp-session-id") {
-            continue;
-        }
-        field(name, value.as_bytes());
-    }
-    field("x-forwarded-for", origin.client.to_string().as_bytes());
-    field("x-forwarded-proto", if origin.https { b"https" } else { b"http" });
-    if !inbound.body.is_empty() || inbound.method == http::Method::POST {
-        field("content-length", inbound.body.len().to_string().as_bytes());
-    }
-    wire.extend_from_slice(b"\r\n");
 }

@@ -18,7 +18,7 @@ use crate::account::{Record, RouteKind};
 use crate::app::App;
 use crate::config::settings::Profile;
 use crate::error::Fault;
-use crate::exchange::{self, Target, request::origin_form};
+use crate::exchange::{self, Target, outbound::origin_form};
 use crate::routing::route::{Refused, Route};
 
 /// One listener's requests.

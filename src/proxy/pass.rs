@@ -14,8 +14,9 @@ use pingora_proxy::{FailToProxy, Session};
 use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
+use crate::exchange::outbound::{is_dropped, joined_cookie, origin_form, public_origin};
 use crate::exchange::relay::connection_fields;
-use crate::exchange::request::{is_dropped, joined_cookie, origin_form, public_origin};
+use crate::logging;
 
 use super::Context;
 
@@ -190,7 +191,7 @@ pub(super) async fn fail(
     if let Some(fault) = sentence.as_ref().filter(|_| record.fault.is_none()) {
         record.fault = Some(fault.kind());
         app.counters.fault(fault.kind());
-        log::warn!("pass-through: {}: {error}", fault.kind());
+        log::warn!("pass-through: {}: {}", fault.kind(), logging::without_content(error));
     }
     if session.response_written().is_none() && write(session, code, sentence.as_ref()).await.is_err() {
         record.client_gone = true;

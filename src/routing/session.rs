@@ -29,6 +29,11 @@ impl Era {
         }
     }
 
+    /// Whether a session id means anything.
+    pub fn has_sessions(self) -> bool {
+        self == Self::Legacy
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Legacy => "legacy",

@@ -53,7 +53,7 @@ pub enum Report {
     Ready,
     /// This worker will not become ready.
     Failed { fault: Fault, reason: String },
-    /// How much there is left to do; of use while draining.
+    /// This generation drains from now on; what still lives in it.
     Live { connections: usize, streams: usize },
 }
 

@@ -125,13 +125,19 @@ impl Turn {
         }
     }
 
+    /// A generation drains: as it was told, or, where somebody else sent it a SIGTERM, of its own accord.
     fn live(&mut self, generation: Number, connections: usize, streams: usize) {
-        if let Some(Phase::Draining { told, .. }) = self.state.children.get_mut(&generation)
-            && !*told
-        {
-            *told = true;
-            self.tell(Story::Draining { generation, connections, streams });
-        }
+        let since = match self.state.children.get(&generation) {
+            Some(Phase::Draining { since, told: false }) => *since,
+            Some(Phase::Serving { since }) => {
+                self.note_health(*since);
+                self.tell(Story::Leaving { generation });
+                self.now
+            }
+            _ => return,
+        };
+        self.state.children.insert(generation, Phase::Draining { since, told: true });
+        self.tell(Story::Draining { generation, connections, streams });
     }
 
     fn exited(&mut self, generation: Number, exit: Exit) {

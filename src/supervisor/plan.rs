@@ -10,7 +10,8 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::config::{self, settings::LogSettings, settings::Settings};
+use crate::config;
+use crate::config::settings::{LogSettings, Settings, Upstream};
 
 use super::event::{Fault, Limits};
 use super::sockets::{self, Sockets};
@@ -22,6 +23,8 @@ pub struct Plan {
     pub sockets: Sockets,
     pub limits: Limits,
     pub log: LogSettings,
+    /// Whether an upstream is trusted by the system's CAs.
+    pub system_cas: bool,
     /// Folder that is ours alone and writable, because we hold its lock.
     pub folder: PathBuf,
     lock: Arc<Flock<File>>,
@@ -53,13 +56,16 @@ impl Plan {
         let sockets = Sockets::open(&wanted, current.map(|current| &current.sockets))
             .map_err(|cause| of_system(cause.to_string()))?;
         let limits = limits(&settings);
-        Ok(Self { file: name, text, sockets, limits, log: settings.log, folder, lock })
+        let by_the_system = |upstream: &Upstream| upstream.tls.as_ref().is_some_and(|tls| tls.ca.is_none());
+        let system_cas = settings.upstreams.iter().any(by_the_system);
+        Ok(Self { file: name, text, sockets, limits, log: settings.log, system_cas, folder, lock })
     }
 }
 
-/// Two supervisors with one registry would overwrite each other's sessions.
+/// Two supervisors with one registry would overwrite each other's sessions. (The registry has a lock file of its own, which
+/// our workers share.)
 fn lock(folder: &Path) -> Result<Flock<File>, Refusal> {
-    let path = folder.join("lock");
+    let path = folder.join("supervisor.lock");
     let open = || {
         fs::create_dir_all(folder)?;
         File::options().create(true).truncate(false).write(true).open(&path)

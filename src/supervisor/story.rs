@@ -18,11 +18,15 @@ pub enum Story {
         generation: Number,
         after: Duration,
     },
-    /// First word from a generation after it was told to drain.
+    /// First word from a generation that drains.
     Draining {
         generation: Number,
         connections: usize,
         streams: usize,
+    },
+    /// It drains, but not because we told it to.
+    Leaving {
+        generation: Number,
     },
     Drained {
         generation: Number,
@@ -60,10 +64,20 @@ pub enum Story {
 impl Story {
     /// Whether somebody should look at it: these lines are errors, the others information.
     pub fn is_trouble(&self) -> bool {
-        matches!(
-            self,
-            Self::Killed { .. } | Self::NotReady { .. } | Self::ReloadRefused { .. } | Self::Died { .. }
-        )
+        match self {
+            Self::Leaving { .. }
+            | Self::Killed { .. }
+            | Self::NotReady { .. }
+            | Self::ReloadRefused { .. }
+            | Self::Died { .. } => true,
+            Self::Starting { .. }
+            | Self::Ready { .. }
+            | Self::Draining { .. }
+            | Self::Drained { .. }
+            | Self::RestartIn { .. }
+            | Self::Stopping { .. }
+            | Self::Stopped => false,
+        }
     }
 }
 
@@ -76,8 +90,13 @@ impl fmt::Display for Story {
             }
             Self::Draining { generation, connections, streams } => write!(
                 f,
-                "generation {generation} drains {streams} streams, {connections} connections in all"
+                "generation {generation} drains {}, {} in all",
+                Count(*streams, "stream"),
+                Count(*connections, "connection")
             ),
+            Self::Leaving { generation } => {
+                write!(f, "generation {generation} leaves though the supervisor did not ask it to")
+            }
             Self::Drained { generation, after } => {
                 write!(f, "generation {generation} drained in {}", Seconds(*after))
             }
@@ -95,7 +114,12 @@ impl fmt::Display for Story {
                 write!(f, "no generation serves, connections wait: next start in {}", Seconds(*delay))
             }
             Self::Stopping { generations, within } => {
-                write!(f, "stopping: {generations} generations drain within {}", Seconds(*within))
+                write!(
+                    f,
+                    "stopping: {} to drain within {}",
+                    Count(*generations, "generation"),
+                    Seconds(*within)
+                )
             }
             Self::Stopped => f.write_str("stopped"),
         }
@@ -108,6 +132,16 @@ struct Seconds(Duration);
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.1} s", self.0.as_secs_f64())
+    }
+}
+
+/// A number and its noun: `1 stream`, `2 streams`.
+struct Count(usize, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.0 == 1 { "" } else { "s" };
+        write!(f, "{} {}{plural}", self.0, self.1)
     }
 }
 
@@ -131,12 +165,12 @@ mod tests {
     fn a_rotation_reads_as_a_story() {
         let lines = [
             Story::Ready { generation: 3, after: Duration::from_millis(1_130) },
-            Story::Draining { generation: 2, connections: 20, streams: 14 },
+            Story::Draining { generation: 2, connections: 20, streams: 1 },
             Story::NotReady { generation: 4, reason: "no ready in time".into(), still: Some(3) },
         ];
         let expected = [
             "generation 3 ready in 1.1 s",
-            "generation 2 drains 14 streams, 20 connections in all",
+            "generation 2 drains 1 stream, 20 connections in all",
             "generation 4 is not fit to serve: no ready in time; generation 3 serves on",
         ];
         assert_eq!(lines.each_ref().map(Story::to_string), expected);

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use http::{Response, StatusCode, header};
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
-use prometheus::{IntGauge, IntGaugeVec, Opts};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts};
 use serde_json::json;
 
 use super::probe::Probe;
@@ -19,9 +19,9 @@ pub struct Admin {
     supervisor: Arc<control::Worker>,
     probe: Arc<Probe>,
     generation: u64,
-    reloads: IntGaugeVec,
+    reloads: IntCounterVec,
     last_reload: IntGauge,
-    restarts: IntGauge,
+    restarts: IntCounter,
 }
 
 impl Admin {
@@ -32,7 +32,7 @@ impl Admin {
         supervisor: Arc<control::Worker>,
         generation: u64,
     ) -> Result<Self, prometheus::Error> {
-        let reloads = IntGaugeVec::new(
+        let reloads = IntCounterVec::new(
             Opts::new("outrigger_reloads_total", "Reloads asked of the supervisor, by result"),
             &["result"],
         )?;
@@ -41,7 +41,7 @@ impl Admin {
             "When the last reload ended; 0 = there was none",
         )?;
         let restarts =
-            IntGauge::new("outrigger_worker_restarts_total", "Workers started because none was left")?;
+            IntCounter::new("outrigger_worker_restarts_total", "Workers started because none was left")?;
         let registry = app.counters.registry();
         registry.register(Box::new(reloads.clone()))?;
         registry.register(Box::new(last_reload.clone()))?;
@@ -77,11 +77,12 @@ impl Admin {
 
     fn metrics(&self) -> (StatusCode, &'static str, String) {
         let heard = self.supervisor.counters();
-        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        self.reloads.with_label_values(&["ok"]).set(gauge(heard.reloads_ok));
-        self.reloads.with_label_values(&["failed"]).set(gauge(heard.reloads_failed));
-        self.last_reload.set(gauge(heard.last_reload_unix.unwrap_or(0)));
-        self.restarts.set(gauge(heard.restarts));
+        // A counter can only be moved on, and the supervisor's numbers never fall.
+        let follow = |counter: &IntCounter, number: u64| counter.inc_by(number.saturating_sub(counter.get()));
+        follow(&self.reloads.with_label_values(&["ok"]), heard.reloads_ok);
+        follow(&self.reloads.with_label_values(&["failed"]), heard.reloads_failed);
+        follow(&self.restarts, heard.restarts);
+        self.last_reload.set(i64::try_from(heard.last_reload_unix.unwrap_or(0)).unwrap_or(i64::MAX));
         match self.app.counters.render() {
             Ok(text) => (StatusCode::OK, "text/plain; version=0.0.4", text),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),

@@ -40,6 +40,8 @@ const FAILED: u8 = 1;
 
 /// Runs one generation to its end; gives the exit code.
 pub fn run() -> u8 {
+    // Started from /proc/self/exe, the process would be called `exe` in `ps` and `top`.
+    let _ = nix::sys::prctl::set_name(c"outrigger");
     let channel = match control::Worker::from_stdin() {
         Ok(channel) => Arc::new(channel),
         Err(error) => {

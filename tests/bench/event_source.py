@@ -7,7 +7,8 @@ import asyncio
 import sys
 
 STREAM = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
     b"a\r\ndata: {}\n\n\r\n"
 )
 RESULT = b'{"jsonrpc":"2.0","id":1,"result":{}}'

@@ -1,5 +1,5 @@
 -- wrk script: one tools/call over and over. Arguments after `--`: bytes of the body, and a session id or nothing.
--- The last line of output is a JSON object for load.py.
+-- The last line of output is a JSON object for wrk.py.
 
 local HEAD = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"'
 local TAIL = '"}}}'

@@ -1,7 +1,8 @@
 """The processes of a run: two kinds of upstream, and the proxies that are compared.
 
-A target is one proxy on its own port in front of the upstream that it is given. Surprise: the upstream that answers at once is nginx,
-told by a round-about way (see `FIXED_ANSWER`) to read the whole request first, since a real server cannot answer what it has not read.
+A target is one proxy on its own port in front of the upstream that it is given. Surprise: the upstream that answers at
+once is nginx, told in a round-about way (see `FIXED_ANSWER`) to read the whole request first, since a real server
+cannot answer what it has not read.
 """
 
 import contextlib
@@ -128,7 +129,7 @@ class Starter:
 
     @contextlib.contextmanager
     def fixed_answer(self) -> Iterator[Target]:
-        """The upstream of the request measurements: reads every request and answers it at once, with a Content-Length."""
+        """The upstream of the request measurements: reads a whole request, then answers it with a Content-Length."""
         folder, address = self._place("upstream"), free_address()
         command = nginx(folder, FIXED_ANSWER.format(address=address))
         with self._upstream("upstream", address, folder, command) as target:
@@ -136,7 +137,7 @@ class Starter:
 
     @contextlib.contextmanager
     def event_source(self) -> Iterator[Target]:
-        """The upstream of the memory measurements: GET opens an event stream that falls silent after its first event."""
+        """The upstream of the memory measurements: a GET's event stream falls silent after its first event."""
         folder, address = self._place("events"), free_address()
         command = [sys.executable, str(HERE / "event_source.py"), address]
         with self._upstream("events", address, folder, command) as target:

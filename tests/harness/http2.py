@@ -101,12 +101,11 @@ class Http2Client:
     ) -> Stream:
         """Sends head and body; with `body=None` the stream stays open for `send`."""
         pairs = list(headers.items()) if isinstance(headers, dict) else list(headers)
+        fields = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
         pseudo = [(":method", method), (":scheme", "https"), (":authority", authority), (":path", path)]
         stream = Stream(self, self._h2.get_next_available_stream_id())
         self._streams[stream.number] = stream
-        self._h2.send_headers(
-            stream.number, pseudo + [(name.lower(), value) for name, value in pairs], end_stream=body == b""
-        )
+        self._h2.send_headers(stream.number, pseudo + fields, end_stream=body == b"")
         self._flush()
         if body:
             stream.send(body, end=True)
@@ -182,7 +181,10 @@ class Http2Client:
 
     def _flush(self) -> None:
         self._sock.settimeout(PATIENCE)
-        self._sock.sendall(self._h2.data_to_send())
+        try:
+            self._sock.sendall(self._h2.data_to_send())
+        except (ConnectionError, ssl.SSLError):
+            self.closed = True
 
     def _take(self, data: bytes) -> None:
         self._unparsed += data

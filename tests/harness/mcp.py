@@ -12,6 +12,9 @@ from .ports import free_port
 from .processes import Process
 from .waiting import wait_until
 
+#: Seconds that a server may take to start where dozens do so at once.
+_STARTING = 60
+
 #: No byte code beside the tests' own scripts.
 _QUIET = {"PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -103,7 +106,7 @@ class McpServers:
                 self.instances[name] = Process(f"{kind.name}-{name}", kind.argv(name, port), folder, env)
                 self.peers.append(f"127.0.0.1:{port}")
             for process, peer in zip(self.instances.values(), self.peers, strict=True):
-                process.wait_ready(lambda peer=peer: httpx.get(f"http://{peer}/", trust_env=False))
+                process.wait_ready(lambda peer=peer: httpx.get(f"http://{peer}/", trust_env=False), _STARTING)
             failed.pop_all()
 
     def end(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness import Outrigger, free_port  # noqa: E402
-from harness.mcp import SERVER_KINDS, ClientRun, McpServers  # noqa: E402
+from harness.mcp import SERVER_KINDS, McpServers, SdkClient  # noqa: E402
 
 ACCEPT = "Accept: application/json, text/event-stream"
 HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "curl", "version": "1"}}
@@ -59,7 +59,11 @@ def show(servers: McpServers, world: Outrigger, folder: Path) -> None:
     print(indented(world.config_file.read_text()))
 
     print("\nA client on the Python SDK begins a session, lists and calls tools, and ends it:\n")
-    report = ClientRun("python_v1", url, servers.kind, folder).report()
+    client = SdkClient("python_v1", folder)
+    try:
+        report = client.begin(url, servers.kind).report()
+    finally:
+        client.end()
     print(f"    server {report['server']}, protocol {report['protocol']}, tools {', '.join(report['tools'])}")
     print(f"    every call was answered by instance {' '.join(sorted(set(report['instances'])))}, the session's owner")
     print(f"    the server saw params.server_id = {report['server_id']!r}, which no client sent: it is the path's")

@@ -12,8 +12,15 @@ from contextvars import ContextVar
 
 from mcp.server.streamable_http import EventMessage, EventStore
 
-#: One object per session, the same in every request of it: the SDKs number streams per session, but keep one store.
+#: The session of the running request or tool: the SDKs number streams per session, but keep one event store.
 _session = ContextVar("session")
+
+
+class Session:
+    """One object per session, the same in every request of it."""
+
+    def __init__(self):
+        self.resumed = asyncio.Event()
 
 
 class MemoryEventStore(EventStore):
@@ -56,7 +63,8 @@ class Recording:
             scope = {**scope, "path": scoped[1], "raw_path": scoped[1].encode()}
         scope["raw_body"] = b""
         # A session's own tasks inherit the context of the request that began it.
-        session = self._sessions.get(dict(scope["headers"]).get(b"mcp-session-id"), object())
+        headers = dict(scope["headers"])
+        session = self._sessions.get(headers.get(b"mcp-session-id")) or Session()
         _session.set(session)
 
         async def keeping():
@@ -68,6 +76,8 @@ class Recording:
             if given := dict(message.get("headers", ())).get(b"mcp-session-id"):
                 self._sessions.setdefault(given, session)
             await send(message)
+            if message.get("body") and b"last-event-id" in headers:
+                session.resumed.set()
 
         await self._app(scope, keeping, learning)
 
@@ -98,18 +108,29 @@ def register_tools(server, Context, name: str) -> None:  # noqa: N803 - the SDKs
 
     @server.tool()
     async def slow(ctx: Context, steps: int = 3, pause: float = 0.05) -> str:
-        """Reports progress `steps` times with `pause` seconds between."""
+        """Reports progress `steps` times with `pause` seconds between.
+
+        The pause before the answer is longer: the SDKs drop progress that is read together with the answer.
+        """
         for step in range(1, steps + 1):
             await ctx.report_progress(step, steps, f"step {step}")
             await asyncio.sleep(pause)
+        await asyncio.sleep(0.3)
         return f"{steps} steps"
 
     @server.tool()
     async def hang_up(ctx: Context) -> str:
-        """Ends its own event stream before it answers, so that the client must resume (handshake era only)."""
+        """Ends its own event stream before it answers, so that the client must resume (handshake era only).
+
+        It speaks on only when the resumed stream has been primed: what comes between an SDK's look into the event store
+        and its re-registering of the stream is lost ("replay→live-tail ordering window" in its streamable_http.py).
+        """
+        session = _session.get()
+        session.resumed.clear()
         await ctx.info("before")
         await ctx.close_sse_stream()
-        await asyncio.sleep(0.2)
+        await asyncio.wait_for(session.resumed.wait(), 30)
+        await asyncio.sleep(0.1)
         await ctx.info("after")
         return "resumed"
 

@@ -59,6 +59,8 @@ export function registerTools(server, slowInput, sdk) {
       if (progressToken !== undefined) await sdk.notify(context, { method: 'notifications/progress', params })
       await pause(input.pause)
     }
+    // The SDKs drop progress that is read together with the answer.
+    await pause(0.3)
     return text(`${input.steps} steps`)
   })
   server.registerTool('hang_up', { description: 'Ends its own event stream before it answers.' }, async context => {

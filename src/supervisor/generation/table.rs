@@ -104,7 +104,7 @@ fn rotation() {
         (
             100.0,
             Event::StopAsked,
-            &["stopping: 1 generations drain within 30.0 s", "SIGTERM 2", "CLOSE the sockets"],
+            &["stopping: 1 generation to drain within 30.0 s", "SIGTERM 2", "CLOSE the sockets"],
         ),
         (101.0, done(2), &["generation 2 drained in 1.0 s", "stopped", "EXIT 0"]),
         (102.0, Event::ReloadAsked, &[]),
@@ -250,7 +250,7 @@ fn a_first_start_that_fails_says_whose_fault() {
                     "SIGKILL 1",
                     sentence,
                     "DISCARD the candidate",
-                    "stopping: 1 generations drain within 30.0 s",
+                    "stopping: 1 generation to drain within 30.0 s",
                     "CLOSE the sockets",
                 ],
             ),
@@ -304,7 +304,7 @@ fn a_stop_has_a_deadline() {
         (
             2.0,
             Event::StopAsked,
-            &["stopping: 1 generations drain within 30.0 s", "SIGTERM 1", "CLOSE the sockets"],
+            &["stopping: 1 generation to drain within 30.0 s", "SIGTERM 1", "CLOSE the sockets"],
         ),
         (3.0, Event::StopAsked, &[]),
         (32.0, Event::Tick, &["SIGKILL 1", "generation 1 killed: still draining after shutdown.timeout"]),
@@ -322,7 +322,12 @@ fn a_stop_ends_a_start_too() {
         (
             2.5,
             Event::StopAsked,
-            &["stopping: 2 generations drain within 30.0 s", "SIGTERM 1", "SIGTERM 2", "CLOSE the sockets"],
+            &[
+                "stopping: 2 generations to drain within 30.0 s",
+                "SIGTERM 1",
+                "SIGTERM 2",
+                "CLOSE the sockets",
+            ],
         ),
         (
             2.6,
@@ -359,4 +364,24 @@ fn the_backoff_has_an_upper_bound_and_a_healthy_time_ends_it() {
     send(1.0, ready(11));
     let until_killed_for_lateness = send(1.0, crash(11));
     assert_eq!(until_killed_for_lateness, Some(10.0), "generation 12 was started at once");
+}
+
+#[test]
+fn a_generation_that_leaves_unasked_is_replaced_at_once() {
+    life(&[
+        (0.0, Event::Begin, FIRST),
+        (1.1, ready(1), FIRST_READY),
+        (
+            2.0,
+            Event::Live { generation: 1, connections: 1, streams: 1 },
+            &[
+                "generation 1 leaves though the supervisor did not ask it to",
+                "generation 1 drains 1 stream, 1 connection in all",
+                "generation 2 starts (restart)",
+                "START 2 with the current",
+            ],
+        ),
+        (3.0, ready(2), &["generation 2 ready in 1.0 s"]),
+        (62.0, done(1), &["generation 1 drained in 60.0 s"]),
+    ]);
 }

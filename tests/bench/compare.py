@@ -1,0 +1,240 @@
+"""One run: every proxy measured in turn, round after round, and the tables. `compare.py short|full`; see run.sh.
+
+Ratios are taken inside a round, between neighbours in time, because the speed of a shared machine drifts by more than
+what is measured here. Standard output is Markdown; progress goes to standard error.
+"""
+
+import contextlib
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+from idle import per_kept_connection, per_stream
+from machine import Processors, allow_many_sockets, memory_of, tree
+from targets import Certificate, Starter, Target, open_session
+from wrk import Cost, Load, Wrk
+
+SIZES = {"200 B": 200, "16 KiB": 16 * 1024}
+CONNECTIONS = 32
+FEW = 100
+
+
+@dataclass(frozen=True)
+class Form:
+    """How much is measured; the steps are the same."""
+
+    rounds: int
+    seconds: int
+    warm_up: bool
+    connections: int
+    streams: int
+    tls_streams: int
+
+
+FORMS = {
+    "short": Form(rounds=1, seconds=1, warm_up=False, connections=200, streams=200, tls_streams=150),
+    "full": Form(rounds=5, seconds=2, warm_up=True, connections=1000, streams=1500, tls_streams=600),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: a target, and the session that its requests name."""
+
+    name: str
+    target: Target
+    session: str | None = None
+
+
+def main(form: Form) -> None:
+    allow_many_sockets()
+    processors = Processors.of_this_machine()
+    # The driver shares the load's processor; while something is measured it waits.
+    os.sched_setaffinity(0, {processors.load})
+    print(f"Machine: {platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()};", end=" ")
+    print(f"load average before: {os.getloadavg()[0]:.2f}. Median (least-most) of {form.rounds} interleaved rounds.")
+    with tempfile.TemporaryDirectory(prefix="outrigger-bench-") as folder:
+        starter = Starter(Path(folder), processors)
+        requests(starter, form, processors)
+        memory(starter, form, Certificate.make(Path(folder)))
+
+
+# -- requests
+
+
+def requests(starter: Starter, form: Form, processors: Processors) -> None:
+    """Cost and latency of requests, for each size of body."""
+    with contextlib.ExitStack() as running:
+        upstream = running.enter_context(starter.fixed_answer())
+        outrigger = running.enter_context(starter.outrigger(upstream))
+        rows = [
+            Row("nginx", running.enter_context(starter.nginx(upstream))),
+            Row("nginx, access log", running.enter_context(starter.nginx(upstream, logging=True))),
+            Row("bare Pingora", running.enter_context(starter.bare(upstream))),
+            Row("Outrigger", outrigger),
+            Row("Outrigger, session", outrigger, open_session(outrigger)),
+        ]
+        answered = 0
+        for label, size in SIZES.items():
+            load = Wrk(processors, CONNECTIONS, form.seconds, size)
+            if form.warm_up:
+                answered += of_outrigger(interleaved(f"warm-up, {label}", rows, 1, pressing(load)))
+
+            costs = interleaved(f"cost, {label}", rows, form.rounds, costing(load, upstream))
+            cost_table(label, costs)
+            answered += of_outrigger([(row, [cost.load for cost in of_row]) for row, of_row in costs])
+
+            single = Wrk(processors, 1, 1, size)
+            with_direct = [Row("direct", upstream), *rows]
+            latencies = interleaved(f"latency, {label}", with_direct, form.rounds, pressing(single))
+            latency_table(label, latencies)
+            answered += of_outrigger(latencies)
+    check_access_log(outrigger, answered)
+
+
+def pressing(wrk: Wrk) -> Callable[[Row], Load]:
+    return lambda row: wrk.press(row.target, row.session)
+
+
+def costing(wrk: Wrk, upstream: Target) -> Callable[[Row], Cost]:
+    return lambda row: wrk.cost(row.target, upstream, row.session)
+
+
+def of_outrigger(loads: list[tuple[Row, list[Load]]]) -> int:
+    """Requests that Outrigger answered."""
+    return sum(load.requests for row, of_row in loads if row.target.name == "Outrigger" for load in of_row)
+
+
+def check_access_log(outrigger: Target, answered: int) -> None:
+    """The measured work was the whole work: one line for each request, as an MCP request answered with 200."""
+    with outrigger.log.open("rb") as log:
+        logged = sum(b'"route":"mcp"' in line and b'"status":200' in line for line in log)
+    if logged < answered:
+        raise RuntimeError(f"Outrigger answered {answered} requests, but its access log tells of {logged}")
+    print(f"\nOutrigger's access log: {logged} lines for {answered} counted answers. Errors of any target: 0.")
+
+
+Measured = TypeVar("Measured")
+
+
+def interleaved(
+    what: str, rows: list[Row], rounds: int, measure: Callable[[Row], Measured]
+) -> list[tuple[Row, list[Measured]]]:
+    """Each row once per round, in turn."""
+    results: list[tuple[Row, list[Measured]]] = [(row, []) for row in rows]
+    for number in range(1, rounds + 1):
+        print(f"{what}: round {number} of {rounds}", file=sys.stderr)
+        for row, of_row in results:
+            of_row.append(measure(row))
+    return results
+
+
+def cost_table(label: str, costs: list[tuple[Row, list[Cost]]]) -> None:
+    def totals(name: str) -> list[float]:
+        return next([one.proxy.total for one in of_row] for row, of_row in costs if row.name == name)
+
+    bare, nginx = totals("bare Pingora"), totals("nginx")
+    heading(
+        f"Processor seconds per 10,000 requests, {label} POST, {CONNECTIONS} kept-alive connections, 1 proxy thread"
+    )
+    lines = []
+    for row, of_row in costs:
+        total = [one.proxy.total for one in of_row]
+        lines.append(
+            [
+                row.name,
+                spread(total, 3),
+                f"{median(one.proxy.user for one in of_row):.3f}",
+                f"{median(one.proxy.system for one in of_row):.3f}",
+                spread(ratios(total, bare), 2),
+                spread(ratios(total, nginx), 2),
+                f"{median(one.load.requests / one.load.seconds for one in of_row):,.0f}",
+                f"{median(one.upstream.total for one in of_row):.3f}",
+                f"{max(one.foreign for one in of_row):.0%}",
+            ]
+        )
+    table("target | total | user | system | x bare | x nginx | requests/s | upstream | foreign", lines)
+
+
+def latency_table(label: str, loads: list[tuple[Row, list[Load]]]) -> None:
+    direct = loads[0][1]
+    heading(f"Latency in microseconds, {label} POST, 1 connection in a closed loop")
+    lines = []
+    for row, of_row in loads:
+        p50, p99 = [one.p50 for one in of_row], [one.p99 for one in of_row]
+        added50 = [one.p50 - base.p50 for one, base in zip(of_row, direct, strict=True)]
+        added99 = [one.p99 - base.p99 for one, base in zip(of_row, direct, strict=True)]
+        lines.append([row.name, spread(p50, 0), spread(p99, 0), spread(added50, 0), spread(added99, 0)])
+    table("target | p50 | p99 | added p50 | added p99", lines)
+
+
+# -- memory
+
+
+def memory(starter: Starter, form: Form, certificate: Certificate) -> None:
+    """Idle processes, then what idle connections add; a fresh process for each figure."""
+    heading("Resident memory")
+    lines = []
+    with starter.event_source() as upstream:
+        for start in (starter.nginx, starter.bare, starter.outrigger):
+            with start(upstream) as target:
+                print(f"memory: {target.name}", file=sys.stderr)
+                name, idle = target.name, idle_processes(target)
+                kept = per_kept_connection(target, FEW, form.connections)
+            with start(upstream) as target:
+                streams = per_stream(target, FEW, form.streams)
+            with start(upstream, certificate) as target:
+                tls_streams = per_stream(target, FEW, form.tls_streams)
+            lines.append([name, idle, kib(kept), kib(streams), kib(tls_streams)])
+    connections = f"kept-alive connection ({form.connections:,})"
+    streams_of = f"event stream ({form.streams:,}) | event stream over TLS ({form.tls_streams:,})"
+    table(f"target | idle processes: RSS (PSS) | per {connections} | per {streams_of}", lines)
+
+
+def idle_processes(target: Target) -> str:
+    """Each process of the target, the parent first; it has answered one request."""
+    found = [memory_of(pid) for pid in tree(target.pid)]
+    mib = [f"{one.rss / 2**20:.1f} ({one.pss / 2**20:.1f})" for one in found]
+    return " + ".join(mib) + " MiB"
+
+
+def kib(size: float) -> str:
+    return f"{size / 1024:.1f} KiB"
+
+
+# -- figures
+
+
+def ratios(values: Iterable[float], bases: Iterable[float]) -> list[float]:
+    return [value / base for value, base in zip(values, bases, strict=True)]
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Median, and least and most where there are several."""
+    middle = f"{median(values):.{digits}f}"
+    return f"{middle} ({min(values):.{digits}f}-{max(values):.{digits}f})" if len(values) > 1 else middle
+
+
+def heading(text: str) -> None:
+    print(f"\n### {text}\n", flush=True)
+
+
+def table(head: str, lines: list[list[str]]) -> None:
+    columns = [cell.strip() for cell in head.split("|")]
+    widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
+    rule = ["-" * width for width in widths]
+    for line in (columns, rule, *lines):
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in FORMS:
+        raise SystemExit(f"usage: compare.py {'|'.join(FORMS)}")
+    main(FORMS[sys.argv[1]])
