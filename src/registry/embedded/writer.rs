@@ -23,7 +23,7 @@ const RENEWALS: usize = 65_536;
 /// How often what is over is removed and dead readers are cleared.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Rows of one sweeping transaction: bounds how long a task waits behind it.
-const SWEEP_ROWS: usize = 1_024;
+const SWEEP_ROWS: usize = 256;
 /// A write that somebody waits for.
 pub enum Task {
     Claim { key: SessionKey, claim: Claim, answer: Answer<Claimed> },

@@ -131,7 +131,7 @@ fn a_scribbled_file_never_keeps_outrigger_from_running() {
             at ^= at << 17;
             file.write_all_at(&at.to_le_bytes(), at % length).unwrap();
         }
-        let attempts = (1..=3).find(|_| Process::start(Role::Open, &folder.0).says("opened"));
+        let attempts = (1..=3).find(|_| Process::start(Role::Open, &folder.0).says("claimed"));
         let attempts = attempts.unwrap_or_else(|| panic!("round {round}: three processes died"));
         died += attempts - 1;
     }

@@ -8,8 +8,11 @@ mod damage;
 mod processes;
 
 use std::fs;
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::change::Change;
@@ -68,6 +71,16 @@ fn at<const AT: Millis, T>(table: &Table, edit: impl FnOnce(&mut Change<'_>) -> 
     let value = edit(&mut change).unwrap();
     change.commit().unwrap();
     value
+}
+
+/// Claims, with more patience than a request has: what the machine is busy with is no matter here.
+async fn claim_in_time(registry: &Embedded, key: &SessionKey, claim: &Claim) -> Claimed {
+    loop {
+        match registry.claim(key, claim).await {
+            Err(RegistryError::Timeout { .. }) => {}
+            answer => return answer.unwrap(),
+        }
+    }
 }
 
 /// Waits for a condition with patience.
@@ -193,7 +206,11 @@ async fn a_file_that_fills_up_makes_room_for_new_claims() {
         let claim = with_id_of(bytes);
         for n in 0..1_500 {
             let key = key(format!("{claimed}-{n}"));
-            assert_eq!(registry.claim(&key, &claim).await, Ok(Claimed::Won), "{bytes} bytes, claim {n}");
+            assert_eq!(
+                claim_in_time(&registry, &key, &claim).await,
+                Claimed::Won,
+                "{bytes} bytes, claim {n}"
+            );
             assert_eq!(registry.ask(&key).unwrap().as_ref(), Some(&claim));
         }
         claimed += 1_500;
@@ -225,16 +242,13 @@ async fn a_hot_session_costs_one_write_per_interval() {
     let began = Instant::now();
     registry.claim(&key("hot"), &owned_by("w1")).await.unwrap();
     let before = registry.counters().commits;
-    let mut uses = 0_u64;
     eventually("three renewals", || {
-        registry.renew(&key("hot"));
-        uses += 1;
+        (0..100).for_each(|_| registry.renew(&key("hot")));
         registry.counters().commits >= before + 3
     });
     // Times are kept in whole milliseconds, so each interval may seem one shorter.
     let took = began.elapsed() + Duration::from_millis(3);
     assert!(took >= 3 * interval, "{took:?} for three writes");
-    assert!(uses > 100, "{uses} uses are no heat");
     for _ in 0..10_000 {
         registry.renew(&key("never claimed"));
     }
@@ -246,29 +260,18 @@ async fn writes_that_wait_together_are_committed_together() {
     let folder = TempFolder::new();
     let registry = open(&folder);
     let before = registry.counters().commits;
-    let lock = Change::begin(registry.table(), now);
     // The writer waits for the lock that this thread holds, while tasks gather.
-    let (keys, claim): (Vec<_>, _) = ((0..500).map(key).collect(), owned_by("w1"));
-    let claims: Vec<_> = keys.iter().map(|key| Box::pin(registry.claim(key, &claim))).collect();
-    let mut claims = claims.into_iter();
-    let first = claims.next().unwrap();
-    let all = async {
-        let mut waiting: Vec<_> = claims.collect();
-        for claim in &mut waiting {
-            // Polled once, each is in the inbox.
-            assert!(
-                std::future::poll_fn(|context| std::task::Poll::Ready(claim.as_mut().poll(context)))
-                    .await
-                    .is_pending()
-            );
-        }
-        drop(lock);
-        for claim in waiting {
-            assert_eq!(claim.await, Ok(Claimed::Won));
-        }
-    };
-    let ((), first) = tokio::join!(all, first);
-    assert_eq!(first, Ok(Claimed::Won));
+    let lock = Change::begin(registry.table(), now).unwrap();
+    for n in 0..500 {
+        let (key, claim) = (key(n), owned_by("w1"));
+        let mut claiming = pin!(registry.claim(&key, &claim));
+        // Polled once, it is in the inbox; who gives up then, as here, takes nothing back.
+        let waits = poll_fn(|context| Poll::Ready(claiming.as_mut().poll(context).is_pending())).await;
+        assert!(waits, "claim {n} was answered before the lock was free");
+    }
+    drop(lock);
+    eventually("all are claimed", || registry.count() == Ok(500));
+    eventually("all is counted", || registry.counters().commits > before);
     let commits = registry.counters().commits - before;
     assert!(commits <= 3, "500 claims took {commits} commits");
 }

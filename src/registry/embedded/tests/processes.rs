@@ -15,10 +15,10 @@ const FOLDER: &str = "OUTRIGGER_TEST_FOLDER";
 /// What P2 leaves for the answer about a dead owner.
 const AT_ONCE: Duration = Duration::from_millis(250);
 
-/// What a child does after it has opened the folder.
+/// What a child does after it has opened the folder and said `ready`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Says `opened`, and makes one claim.
+    /// Makes one claim and says `claimed`.
     Open,
     /// Claims `restart-0` to `restart-99` and says `claimed`.
     Fill,
@@ -100,23 +100,24 @@ async fn a_process_with_a_role() {
     let role = *ROLES.iter().find(|known| format!("{known:?}") == role).unwrap();
     let path = PathBuf::from(std::env::var_os(FOLDER).unwrap());
     let registry = Embedded::open(&sessions(&path, HOUR, 100_000)).unwrap();
+    say("ready");
     match role {
         Role::Open => {
-            registry.claim(&key("opened"), &owned_by("w1")).await.unwrap();
-            say("opened");
+            claim_in_time(&registry, &key("opened"), &owned_by("w1")).await;
+            say("claimed");
         }
         Role::Fill => {
             for n in 0..100 {
-                registry.claim(&key(format!("restart-{n}")), &owned_by("w1")).await.unwrap();
+                claim_in_time(&registry, &key(format!("restart-{n}")), &owned_by("w1")).await;
             }
             say("claimed");
         }
         Role::Race => {
-            say("ready");
             hear();
             let (ours, mut won) = (owned_by(&std::process::id().to_string()), 0);
             for n in 0..1_000 {
-                won += u32::from(registry.claim(&key(format!("race-{n}")), &ours).await == Ok(Claimed::Won));
+                let claimed = claim_in_time(&registry, &key(format!("race-{n}")), &ours).await;
+                won += u32::from(claimed == Claimed::Won);
             }
             say(&format!("won {won}"));
         }
@@ -263,9 +264,7 @@ async fn a_process_stopped_inside_a_write_costs_a_timeout_and_reads_go_on() {
     assert!(began.elapsed() < 2 * AT_ONCE, "reads waited");
 
     // A new generation opens meanwhile; its own first write waits like ours.
-    let opener = Process::start(Role::Open, &folder.0);
-    eventually("the new process has the file open", || maps_the_file(&opener, &folder));
-    opener.kill();
+    assert!(Process::start(Role::Open, &folder.0).says("ready"));
 
     child.signal(Signal::SIGCONT);
     child.go();
@@ -289,9 +288,4 @@ async fn readers_that_were_killed_are_cleared() {
     let before = registry.counters().stale_readers;
     child.kill();
     eventually("the slot of the dead is cleared", || registry.counters().stale_readers > before);
-}
-
-fn maps_the_file(process: &Process, folder: &TempFolder) -> bool {
-    let maps = fs::read_to_string(format!("/proc/{}/maps", process.child.id())).unwrap();
-    maps.contains(folder.0.join("sessions-1/data.mdb").to_str().unwrap())
 }
