@@ -7,7 +7,8 @@ request without `params.server_id`, and the owner then answers for the whole gat
 import pytest
 
 from harness import Outrigger
-from harness.contextforge import ContextForge, McpSession
+from harness.contextforge import ContextForge
+from harness.mcp import McpSession
 
 #: What a client may send in the hope of leaving its virtual server: extra params, extra headers.
 ATTEMPTS = {

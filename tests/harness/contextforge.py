@@ -1,6 +1,5 @@
 """Real ContextForge: gateways of one worker each that share a database and a Redis, with an MCP server behind them."""
 
-import json
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
@@ -130,33 +129,3 @@ class ContextForge:
 def _created(answer: httpx.Response) -> dict:
     assert answer.is_success, f"{answer.status_code} {answer.text}"
     return answer.json()
-
-
-class McpSession:
-    """A session over plain HTTP, so that each request can be sent to another place than the one before."""
-
-    def __init__(self, url: str, headers: dict):
-        self._headers = headers | {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
-        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
-        answer = self._post(url, {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello})
-        assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
-        self._headers["Mcp-Session-Id"] = answer.headers["mcp-session-id"]
-        self.id = answer.headers["mcp-session-id"]
-        self._post(url, {"jsonrpc": "2.0", "method": "notifications/initialized"})
-
-    def ask(self, url: str, method: str, params: dict | None = None, headers: dict | None = None) -> dict:
-        """The JSON-RPC answer to a request on this session, sent to `url`."""
-        call = {"jsonrpc": "2.0", "id": 1, "method": method} | ({} if params is None else {"params": params})
-        answer = self._post(url, call, headers)
-        if answer.headers.get("content-type", "").startswith("text/event-stream"):
-            data = [line[5:] for line in answer.text.splitlines() if line.startswith("data:")]
-            return json.loads(data[-1])
-        return answer.json()
-
-    def tools(self, url: str, params: dict | None = None, headers: dict | None = None) -> set[str]:
-        answer = self.ask(url, "tools/list", params, headers)
-        assert "result" in answer, answer
-        return {tool["name"] for tool in answer["result"]["tools"]}
-
-    def _post(self, url: str, body: dict, headers: dict | None = None) -> httpx.Response:
-        return httpx.post(url, json=body, headers=self._headers | (headers or {}), timeout=40, trust_env=False)

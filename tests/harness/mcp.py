@@ -155,6 +155,63 @@ class Job:
         return next((line for line in map(json.loads, lines) if line["job"] == self._number), None)
 
 
+class McpSession:
+    """A session over plain HTTP, so that each request can be sent to another place than the one before.
+
+    It is begun at `url`; `headers` go with every request.
+    """
+
+    def __init__(self, url: str, headers: dict | None = None):
+        headers = {
+            "Accept": "application/json, text/event-stream",
+            "Content-Type": "application/json",
+            **(headers or {}),
+        }
+        # Nothing here is encrypted, so the machine's certificate authorities need not be read.
+        self._http = httpx.Client(headers=headers, timeout=40, trust_env=False, verify=False)
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+        answer = self.post(url, "initialize", hello)
+        assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
+        self.id = answer.headers["mcp-session-id"]
+        self._http.headers["Mcp-Session-Id"] = self.id
+        self.post(url, "notifications/initialized")
+
+    def post(self, url: str, method: str, params: dict | None = None, headers: dict | None = None) -> httpx.Response:
+        """Sends a request with id 1, or a notification."""
+        message = {"jsonrpc": "2.0", "method": method} | ({} if params is None else {"params": params})
+        message |= {} if method.startswith("notifications/") else {"id": 1}
+        return self._http.post(url, json=message, headers=headers)
+
+    def ask(self, url: str, method: str, params: dict | None = None, headers: dict | None = None) -> dict:
+        """The JSON-RPC answer to a request, whatever its status."""
+        answer = self.post(url, method, params, headers)
+        if answer.headers.get("content-type", "").startswith("text/event-stream"):
+            data = [line[5:] for line in answer.text.splitlines() if line.startswith("data:")]
+            return json.loads(data[-1])
+        return answer.json()
+
+    def tools(self, url: str, params: dict | None = None, headers: dict | None = None) -> set[str]:
+        answer = self.ask(url, "tools/list", params, headers)
+        assert "result" in answer, answer
+        return {tool["name"] for tool in answer["result"]["tools"]}
+
+    def call(self, url: str, tool: str) -> str:
+        """The text that the tool answers."""
+        answer = self.ask(url, "tools/call", {"name": tool, "arguments": {}})
+        assert "result" in answer, answer
+        return answer["result"]["content"][0]["text"]
+
+    def get(self, url: str) -> httpx.Response:
+        return self._http.get(url)
+
+    def delete(self, url: str) -> httpx.Response:
+        return self._http.delete(url)
+
+    def close(self) -> None:
+        """Ends its connections; the session stays."""
+        self._http.close()
+
+
 def _script(folder: Path, sdk: str) -> list:
     """Command that runs a script by its name, which tells the environment: `…python_v1` runs in `mcp1`."""
     if "python" in sdk:
