@@ -29,7 +29,7 @@ pub(crate) struct Answer<'u> {
     pub http: Http1,
     pub peer: usize,
     /// Counts the request at its peer until the answer has been relayed.
-    _busy: Busy<'u>,
+    pub busy: Busy<'u>,
 }
 
 impl<'e> Exchange<'e> {
@@ -74,7 +74,7 @@ impl<'e> Exchange<'e> {
             match receive(session, self.app, stream, wire).await {
                 Ok((http, head)) => {
                     record.first_byte = Some(record.started.elapsed());
-                    return Ok(Answer { head, http, peer, _busy: busy });
+                    return Ok(Answer { head, http, peer, busy });
                 }
                 Err(Failed::Unanswered { .. }) if reused && !fresh && inbound.may_run_twice() => {
                     self.app.counters.retries.inc();

@@ -77,16 +77,25 @@ pub(crate) fn origin_form(head: &RequestHeader) -> &[u8] {
     }
 }
 
-/// Whether a field of the client goes no further, on either way through the proxy.
-pub(crate) fn is_dropped(name: &str, head: &RequestHeader, profile: Profile) -> bool {
-    fields::is_hop_by_hop(name)
-        || fields::is_forwarding(name)
-        || fields::is_outrigger_internal(name)
-        || (profile == Profile::ContextForge && fields::is_contextforge_internal(name))
-        || fields::is_nominated(
-            head.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes()),
-            name,
-        )
+/// What of a client's fields goes no further, on either way through the proxy.
+pub(crate) struct Dropped {
+    profile: Profile,
+    nominated: Vec<String>,
+}
+
+impl Dropped {
+    pub fn of(head: &RequestHeader, profile: Profile) -> Self {
+        let connection = head.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes());
+        Self { profile, nominated: fields::nominated(connection) }
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        fields::is_hop_by_hop(name)
+            || fields::is_forwarding(name)
+            || fields::is_outrigger_internal(name)
+            || (self.profile == Profile::ContextForge && fields::is_contextforge_internal(name))
+            || self.nominated.iter().any(|nominated| nominated == name)
+    }
 }
 
 /// The crumbs that HTTP/2 lets a client split its cookie into, as HTTP/1.1 wants them (RFC 9113 §8.2.3).
@@ -120,13 +129,14 @@ fn write_head(
     if let Some(cookie) = &cookie {
         field("cookie", cookie);
     }
+    let dropped = Dropped::of(head, profile);
     let stray_session = !inbound.era.has_sessions();
     for (name, value) in &head.headers {
         let name = name.as_str();
         let set_anew =
             matches!(name, "host" | "content-length" | "content-encoding" | "expect" | "accept-encoding")
                 || (cookie.is_some() && name == "cookie");
-        if set_anew || is_dropped(name, head, profile) || (stray_session && name == "mcp-session-id") {
+        if set_anew || dropped.has(name) || (stray_session && name == "mcp-session-id") {
             continue;
         }
         field(name, value.as_bytes());

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header;
+use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_core::{Error, ErrorType};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -28,24 +29,25 @@ impl Exchange<'_> {
     pub(crate) async fn relay(
         &self,
         session: &mut Session,
-        mut answer: Answer<'_>,
+        answer: Answer<'_>,
         record: &mut Record,
     ) -> Result<(), Stop> {
-        let event_stream = is_event_stream(&answer.head);
-        let head = outward(&answer.head, session.req_header().version);
+        let Answer { head, mut http, peer, busy } = answer;
+        let shape = Shape::of(&head);
         if self.app.draining() {
             session.as_downstream_mut().set_keepalive(None);
         }
-        let begun = session.as_downstream_mut().write_response_header(Box::new(head)).await;
+        let head = outward(head, shape, session.req_header().version);
+        let begun = session.as_downstream_mut().write_response_header(head).await;
         begun.map_err(|_| Stop::ClientGone)?;
 
-        let _open = event_stream.then(|| Open::count(self.app));
-        let mut opening = Opening::of(self.target, event_stream);
-        let outcome = self.pump(session, &mut answer, &mut opening, event_stream).await;
+        let _open = (shape == Shape::EventStream).then(|| Open::count(self.app));
+        let mut opening = Opening::of(self.target, shape);
+        let outcome = self.pump(session, &mut http, peer, shape, &mut opening).await;
         opening.end(self).await;
+        drop(busy);
         match outcome {
             Ok(()) => {
-                let Answer { mut http, peer, .. } = answer;
                 http.respect_keepalive();
                 if let Some(stream) = http.reuse().await {
                     self.upstream.keep(peer, stream);
@@ -55,7 +57,7 @@ impl Exchange<'_> {
             Err(Stop::Cut(error)) => {
                 record.fault = Some("answer_broken");
                 self.app.counters.fault("answer_broken");
-                let peer = &self.upstream.peer_names[answer.peer];
+                let peer = &self.upstream.peer_names[peer];
                 let reason = logging::without_content(&error);
                 log::warn!("upstream {}, peer {peer}: answer broken: {reason}", self.upstream.name);
                 Err(Stop::Cut(error))
@@ -67,25 +69,26 @@ impl Exchange<'_> {
     async fn pump(
         &self,
         session: &mut Session,
-        answer: &mut Answer<'_>,
+        http: &mut Http1,
+        peer: usize,
+        shape: Shape,
         opening: &mut Opening,
-        event_stream: bool,
     ) -> Result<(), Stop> {
         let silence = self.app.settings.timeouts.response_idle;
         let deadline = tokio::time::sleep_until((Instant::now() + silence).into());
         tokio::pin!(deadline);
         let mut watch = true;
-        let mut whole = ends_with_its_connection(&answer.head).then(Whole::default);
+        let mut whole = (shape == Shape::JsonUntilClose).then(Whole::default);
         loop {
             let chunk = tokio::select! {
                 biased;
-                read = answer.http.read_body_bytes() => read.map_err(Stop::Cut)?,
+                read = http.read_body_bytes() => read.map_err(Stop::Cut)?,
                 gone = client_gone(session), if watch => {
                     if gone { return Err(Stop::ClientGone) }
                     watch = false;
                     continue;
                 }
-                () = &mut deadline, if !event_stream => return Err(Stop::Cut(silent())),
+                () = &mut deadline, if shape != Shape::EventStream => return Err(Stop::Cut(silent())),
             };
             let Some(chunk) = chunk else {
                 if whole.is_some_and(|whole| !whole.is_whole()) {
@@ -101,8 +104,8 @@ impl Exchange<'_> {
                 whole.push(&chunk);
             }
             deadline.as_mut().reset((Instant::now() + silence).into());
-            let chunk = opening.pass(self, answer.peer, chunk).await?;
-            let end = answer.http.is_body_done() && opening.is_open();
+            let chunk = opening.pass(self, peer, chunk).await?;
+            let end = http.is_body_done() && opening.is_open();
             write(session, chunk, end).await?;
             if end {
                 return Ok(());
@@ -115,52 +118,65 @@ async fn write(session: &mut Session, chunk: Bytes, end: bool) -> Result<(), Sto
     session.as_downstream_mut().write_response_body(chunk, end).await.map_err(|_| Stop::ClientGone)
 }
 
+/// What an answer's head says about the end of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// May be silent for as long as it likes.
+    EventStream,
+    /// JSON without any framing: only its own brackets tell whether it is whole.
+    JsonUntilClose,
+    /// Everything else; its framing tells.
+    Plain,
+}
+
+impl Shape {
+    fn of(head: &ResponseHeader) -> Self {
+        let content_type = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        let essence = content_type.split(|byte| *byte == b';').next().unwrap_or(b"").trim_ascii();
+        let framed = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+        if essence.eq_ignore_ascii_case(b"text/event-stream") {
+            Self::EventStream
+        } else if essence.eq_ignore_ascii_case(b"application/json")
+            && !is_bodiless(head)
+            && !framed.iter().any(|name| head.headers.contains_key(name))
+        {
+            Self::JsonUntilClose
+        } else {
+            Self::Plain
+        }
+    }
+}
+
+fn is_bodiless(head: &ResponseHeader) -> bool {
+    matches!(head.status.as_u16(), 204 | 304)
+}
+
 /// The answer's head as the client gets it.
-fn outward(head: &ResponseHeader, client: http::Version) -> ResponseHeader {
-    let mut outward = head.clone();
-    outward.set_version(http::Version::HTTP_11);
-    for name in connection_fields(head) {
-        outward.remove_header(&name);
+fn outward(mut head: Box<ResponseHeader>, shape: Shape, client: http::Version) -> Box<ResponseHeader> {
+    head.set_version(http::Version::HTTP_11);
+    for name in connection_fields(&head) {
+        head.remove_header(&name);
     }
-    if is_event_stream(head) {
+    if shape == Shape::EventStream {
         // Pingora gathers what has a length until it is whole; events must leave one by one.
-        outward.remove_header(&header::CONTENT_LENGTH);
+        head.remove_header(&header::CONTENT_LENGTH);
     }
-    let bodiless = matches!(head.status.as_u16(), 204 | 304);
-    if !bodiless && client == http::Version::HTTP_11 && !outward.headers.contains_key(header::CONTENT_LENGTH)
-    {
+    let unframed = !is_bodiless(&head) && !head.headers.contains_key(header::CONTENT_LENGTH);
+    if unframed && client == http::Version::HTTP_11 {
         // Static text: cannot fail.
-        let _ = outward.insert_header(header::TRANSFER_ENCODING, "chunked");
+        let _ = head.insert_header(header::TRANSFER_ENCODING, "chunked");
     }
-    outward
+    head
 }
 
 /// Fields of an answer that belong to the upstream's connection.
 pub(crate) fn connection_fields(head: &ResponseHeader) -> Vec<http::HeaderName> {
-    let connection = || head.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes());
+    let nominated =
+        fields::nominated(head.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes()));
     let belongs = |name: &&http::HeaderName| {
-        fields::is_hop_by_hop(name.as_str()) || fields::is_nominated(connection(), name.as_str())
+        fields::is_hop_by_hop(name.as_str()) || nominated.iter().any(|nominated| nominated == name.as_str())
     };
     head.headers.keys().filter(belongs).cloned().collect()
-}
-
-/// A JSON answer without any framing: only its own brackets tell whether it is whole.
-fn ends_with_its_connection(head: &ResponseHeader) -> bool {
-    let framed = |name: header::HeaderName| head.headers.contains_key(name);
-    !framed(header::CONTENT_LENGTH)
-        && !framed(header::TRANSFER_ENCODING)
-        && !matches!(head.status.as_u16(), 204 | 304)
-        && essence(head).eq_ignore_ascii_case(b"application/json")
-}
-
-fn is_event_stream(head: &ResponseHeader) -> bool {
-    essence(head).eq_ignore_ascii_case(b"text/event-stream")
-}
-
-/// Content type without its parameters.
-fn essence(head: &ResponseHeader) -> &[u8] {
-    let content_type = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    content_type.split(|byte| *byte == b';').next().unwrap_or(b"").trim_ascii()
 }
 
 fn silent() -> pingora_core::BError {
@@ -181,8 +197,8 @@ enum Opening {
 }
 
 impl Opening {
-    fn of(target: &Target, event_stream: bool) -> Self {
-        if target.endpoint == Endpoint::Sse && event_stream {
+    fn of(target: &Target, shape: Shape) -> Self {
+        if target.endpoint == Endpoint::Sse && shape == Shape::EventStream {
             Self::Awaiting(FirstEvent::default())
         } else {
             Self::Past { claimed: None }

@@ -52,13 +52,14 @@ pub fn is_outrigger_internal(name: &str) -> bool {
     name.starts_with("x-outrigger-")
 }
 
-/// Whether a `Connection` field nominates `name` as hop-by-hop (RFC 9110 §7.6.1).
-pub fn is_nominated<'v>(mut connection: impl Iterator<Item = &'v [u8]>, name: &str) -> bool {
-    connection.any(|value| {
-        value
-            .split(|byte| *byte == b',')
-            .any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-    })
+/// The names that `Connection` fields nominate as hop-by-hop (RFC 9110 §7.6.1), lower case; its own words are left out, so
+/// that the list is nearly always empty.
+pub fn nominated<'v>(connection: impl Iterator<Item = &'v [u8]>) -> Vec<String> {
+    let tokens = connection.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    tokens
+        .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"))
+        .map(|token| String::from_utf8_lossy(token).to_ascii_lowercase())
+        .collect()
 }
 
 #[cfg(test)]
@@ -97,9 +98,8 @@ mod tests {
 
     #[test]
     fn nomination_is_by_token() {
-        let values: [&[u8]; 2] = [b"keep-alive, X-Secret", b"Foo"];
-        assert!(is_nominated(values.into_iter(), "x-secret"));
-        assert!(is_nominated(values.into_iter(), "foo"));
-        assert!(!is_nominated(values.into_iter(), "x-sec"));
+        let values: [&[u8]; 2] = [b"keep-alive, X-Secret", b"Foo,close"];
+        assert_eq!(nominated(values.into_iter()), ["x-secret", "foo"]);
+        assert!(nominated([&b"Keep-Alive"[..]].into_iter()).is_empty());
     }
 }

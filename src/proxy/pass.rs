@@ -14,7 +14,7 @@ use pingora_proxy::{FailToProxy, Session};
 use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
-use crate::exchange::outbound::{is_dropped, joined_cookie, origin_form, public_origin};
+use crate::exchange::outbound::{Dropped, joined_cookie, origin_form, public_origin};
 use crate::exchange::relay::connection_fields;
 use crate::logging;
 
@@ -104,13 +104,14 @@ pub(super) fn request_head(
     record.client = Some(origin.client);
     let head = session.req_header();
     let upgrade = session.is_upgrade_req();
+    let drops = Dropped::of(head, app.settings.profile);
     let dropped: Vec<_> = request
         .headers
         .keys()
         .filter(|name| {
             let upgrade_field = upgrade && matches!(name.as_str(), "connection" | "upgrade");
             let framing = name.as_str() == "transfer-encoding";
-            !upgrade_field && !framing && is_dropped(name.as_str(), head, app.settings.profile)
+            !upgrade_field && !framing && drops.has(name.as_str())
         })
         .cloned()
         .collect();
