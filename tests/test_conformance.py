@@ -48,3 +48,4 @@ def test_nothing_changes_through_outrigger(revision, servers, direct, outrigger,
     result = run_suite(f"{world.url}/servers/abc/mcp", revision, tmp_path / "suite")
     assert result.passed, result.summary
     assert result.checks == direct(revision).checks, result.summary
+    assert {line["peer"] for line in world.access_log() if "peer" in line} == set(peers), "each of them had a part"

@@ -4,9 +4,11 @@ Seed 0, https://github.com/IBM/mcp-context-forge/issues/3018: a gateway that doe
 request without `params.server_id`, and the owner then answers for the whole gateway.
 """
 
+import hashlib
+
 import pytest
 
-from harness import Outrigger
+from harness import Outrigger, wait_until
 from harness.contextforge import ContextForge
 from harness.mcp import McpSession
 
@@ -30,17 +32,28 @@ def gateway(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sidecar(gateway, tmp_path_factory):
-    """URL of the sidecar in front of some of the gateways; each is its own member with its own registry."""
+    """The sidecar in front of some of the gateways; each is its own member with its own registry."""
     worlds = {}
 
-    def make(*peers: str) -> str:
+    def make(*peers: str) -> Outrigger:
         if peers not in worlds:
             worlds[peers] = Outrigger(tmp_path_factory.mktemp("sidecar"), peers)
-        return f"{worlds[peers].url}/servers/{gateway.server_id}/mcp/"
+        return worlds[peers]
 
     yield make
     for world in worlds.values():
         world.end()
+
+
+def through(world: Outrigger, gateway) -> str:
+    return f"{world.url}/servers/{gateway.server_id}/mcp/"
+
+
+def owner(world: Outrigger, session: McpSession) -> str:
+    """Address of the gateway that the session's requests go to, by the access log."""
+    name = hashlib.sha256(f"gateway\0{session.id}".encode()).hexdigest()[:12]
+    lines = lambda: [line["peer"] for line in world.access_log() if line.get("session") == name]  # noqa: E731
+    return wait_until(lines, what="the session in the access log")[0]
 
 
 def direct(gateway, number: int) -> str:
@@ -79,14 +92,21 @@ class TestWithoutOutrigger:
 class TestThroughOutrigger:
     @pytest.mark.parametrize("attempt", ATTEMPTS)
     def test_every_session_stays_inside(self, attempt, gateway, sidecar):
-        """Several sessions, so that both gateways own some."""
-        url = sidecar(*gateway.peers)
-        for _ in range(4):
-            assert_stays_inside(McpSession(url, gateway.headers), gateway, url, *ATTEMPTS[attempt])
+        """As many sessions as it takes until each gateway has owned one."""
+        world = sidecar(*gateway.peers)
+        url, owners = through(world, gateway), set()
+        for _ in range(20):
+            session = McpSession(url, gateway.headers)
+            assert_stays_inside(session, gateway, url, *ATTEMPTS[attempt])
+            owners.add(owner(world, session))
+            if owners == set(gateway.peers):
+                return
+        raise AssertionError(f"of {gateway.peers} only {owners} own sessions")
 
     @pytest.mark.parametrize("attempt", ATTEMPTS)
-    @pytest.mark.parametrize(("owner", "entry"), [(0, 1), (1, 0)])
-    def test_it_stays_inside_even_where_the_gateway_must_forward(self, attempt, owner, entry, gateway, sidecar):
+    @pytest.mark.parametrize(("begun", "entered"), [(0, 1), (1, 0)])
+    def test_it_stays_inside_even_where_the_gateway_must_forward(self, attempt, begun, entered, gateway, sidecar):
         """The session is begun behind one sidecar, the request enters by another that knows only the other gateway."""
-        session = McpSession(sidecar(gateway.peers[owner]), gateway.headers)
-        assert_stays_inside(session, gateway, sidecar(gateway.peers[entry]), *ATTEMPTS[attempt])
+        session = McpSession(through(sidecar(gateway.peers[begun]), gateway), gateway.headers)
+        other = through(sidecar(gateway.peers[entered]), gateway)
+        assert_stays_inside(session, gateway, other, *ATTEMPTS[attempt])

@@ -76,7 +76,8 @@ class ContextForge:
 
     def end(self) -> None:
         for process in reversed(self._processes):
-            process.end()
+            # A gateway would take its time to say goodbye to every session.
+            process.end(patience=1)
 
     def gateway(self, number: int) -> Process:
         """The process behind `peers[number]`."""
