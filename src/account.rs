@@ -188,6 +188,7 @@ pub struct Counters {
     faults: IntCounterVec,
     pub connections: IntGauge,
     pub streams: IntGauge,
+    in_flight: IntGauge,
     pub connects: IntCounter,
     pub connect_failures: IntCounter,
     pub retries: IntCounter,
@@ -196,6 +197,15 @@ pub struct Counters {
     pub sessions_released: IntCounter,
     pub sessions_lost: IntCounter,
     pub refused_heads: IntCounterVec,
+}
+
+/// One request between its head and the end of its answer.
+pub struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -247,6 +257,7 @@ impl Counters {
                 &["kind"],
             )?,
             connections: gauge("outrigger_connections", "Downstream connections open")?,
+            in_flight: gauge("outrigger_requests_in_flight", "Requests whose answer has not ended")?,
             streams: gauge("outrigger_streams", "Event streams open")?,
             connects: counter("outrigger_upstream_connects_total", "Connections opened to peers")?,
             connect_failures: counter(
@@ -277,6 +288,16 @@ impl Counters {
             )?,
             registry,
         })
+    }
+
+    /// Counts a request for as long as the guard lives.
+    pub fn request_in_flight(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    pub fn requests_in_flight(&self) -> i64 {
+        self.in_flight.get()
     }
 
     pub fn fault(&self, kind: &str) {

@@ -14,7 +14,7 @@ use pingora_core::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use crate::account::{Record, RouteKind};
+use crate::account::{InFlight, Record, RouteKind};
 use crate::app::App;
 use crate::config::settings::Profile;
 use crate::error::Fault;
@@ -32,6 +32,8 @@ pub struct Proxy {
 pub struct Context {
     pub record: Record,
     pass: pass::Passing,
+    /// Held until Pingora has finished with the request.
+    _in_flight: InFlight,
 }
 
 impl Proxy {
@@ -70,7 +72,11 @@ impl ProxyHttp for Proxy {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context { record: Record::new(self.listener), pass: pass::Passing::default() }
+        Context {
+            record: Record::new(self.listener),
+            pass: pass::Passing::default(),
+            _in_flight: self.app.counters.request_in_flight(),
+        }
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {

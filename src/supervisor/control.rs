@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::de::DeserializeOwned;
@@ -20,6 +21,8 @@ pub enum Order {
     Start(Start),
     /// The numbers changed; sent to the generation that serves.
     Counters(Counters),
+    /// Nobody comes after: what is idle need not be waited for.
+    Stop,
 }
 
 /// What a worker needs to become a generation. No `Debug`: the configuration may hold secrets.
@@ -62,6 +65,7 @@ pub struct Worker {
     reader: Mutex<BufReader<UnixStream>>,
     writer: Mutex<UnixStream>,
     counters: Mutex<Counters>,
+    stopping: AtomicBool,
 }
 
 impl Worker {
@@ -80,7 +84,7 @@ impl Worker {
     fn new(stream: UnixStream) -> io::Result<Self> {
         let writer = Mutex::new(stream.try_clone()?);
         let reader = Mutex::new(BufReader::new(stream));
-        Ok(Self { reader, writer, counters: Mutex::default() })
+        Ok(Self { reader, writer, counters: Mutex::default(), stopping: AtomicBool::new(false) })
     }
 
     /// Waits for the first order.
@@ -93,7 +97,9 @@ impl Worker {
                 *held(&self.counters) = start.counters;
                 Ok(start)
             }
-            Some(Order::Counters(_)) => Err(io::Error::other("the first order is not to start")),
+            Some(Order::Counters(_) | Order::Stop) => {
+                Err(io::Error::other("the first order is not to start"))
+            }
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
@@ -109,12 +115,19 @@ impl Worker {
         *held(&self.counters)
     }
 
+    /// Whether the whole sidecar stops; heard as the numbers are.
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     /// Returns when the supervisor is gone.
     pub fn wait_closed(&self) {
         let mut reader = held(&self.reader);
         while let Ok(Some(order)) = receive(&mut *reader) {
-            if let Order::Counters(counters) = order {
-                *held(&self.counters) = counters;
+            match order {
+                Order::Counters(counters) => *held(&self.counters) = counters,
+                Order::Stop => self.stopping.store(true, Ordering::Relaxed),
+                Order::Start(_) => {}
             }
         }
     }

@@ -117,7 +117,8 @@ pub enum Effect {
     Terminate(Number),
     /// SIGKILL.
     Kill(Number),
-    /// Nobody will accept any more: the supervisor's own sockets go, so that clients are refused instead of waiting.
+    /// Nobody will accept any more: the supervisor's own sockets go, so that clients are refused instead of waiting, and no
+    /// generation waits for idle connections.
     Close,
     /// Let the serving generation export these numbers.
     Count(Number, Counts),

@@ -142,6 +142,7 @@ impl Supervisor {
     }
 
     fn close(&mut self) {
+        self.children.stop();
         for plan in [&mut self.current, &mut self.candidate].into_iter().flatten() {
             plan.sockets = Sockets::default();
         }

@@ -51,6 +51,14 @@ struct Child {
     closed: bool,
 }
 
+impl Child {
+    fn tell(&mut self, generation: Number, order: &Order) {
+        if let Err(error) = control::send(&mut self.channel, order) {
+            log::debug!("generation {generation} does not listen: {error}");
+        }
+    }
+}
+
 impl Children {
     pub fn new(inbox: Sender<Input>, folder: Folder) -> Self {
         Self { inbox, folder, children: BTreeMap::new() }
@@ -101,10 +109,15 @@ impl Children {
     }
 
     pub fn count(&mut self, generation: Number, counters: Counters) {
-        if let Some(child) = self.children.get_mut(&generation)
-            && let Err(error) = control::send(&mut child.channel, &Order::Counters(counters))
-        {
-            log::debug!("counters to generation {generation}: {error}");
+        if let Some(child) = self.children.get_mut(&generation) {
+            child.tell(generation, &Order::Counters(counters));
+        }
+    }
+
+    /// Tells every generation that no other comes after it.
+    pub fn stop(&mut self) {
+        for (generation, child) in &mut self.children {
+            child.tell(*generation, &Order::Stop);
         }
     }
 

@@ -61,18 +61,23 @@ impl ShutdownSignalWatch for Retire {
             Report::Live { connections: count(&counters.connections), streams: count(&counters.streams) };
         // Only for the story in the log.
         let _ = self.channel.report(&live);
-        let app = self.app.clone();
-        std::thread::spawn(move || exit_when_drained(&app));
+        let (app, channel) = (self.app.clone(), self.channel.clone());
+        std::thread::spawn(move || exit_when_drained(&app, &channel));
         ShutdownSignal::GracefulTerminate
     }
 }
 
-fn exit_when_drained(app: &App) {
+/// Idle connections are waited for in a reload, since their clients have a right to their time-out; where the whole sidecar
+/// stops they lose nothing.
+fn exit_when_drained(app: &App, channel: &control::Worker) {
     let mut quiet_since = Instant::now();
     while quiet_since.elapsed() < QUIET {
         // Nothing announces that a gauge fell to zero; ten looks a second cost nothing.
         std::thread::park_timeout(QUIET / 5);
-        if app.counters.connections.get() > 0 {
+        let counters = &app.counters;
+        let left =
+            if channel.stopping() { counters.requests_in_flight() } else { counters.connections.get() };
+        if left > 0 {
             quiet_since = Instant::now();
         }
     }
