@@ -13,7 +13,8 @@ NODE_MODULES = TESTS / "node_modules"
 
 def outrigger_binary() -> Path:
     """The binary under test: $OUTRIGGER_BIN, or the release build of this repository."""
-    binary = Path(os.environ.get("OUTRIGGER_BIN", ROOT / "target" / "release" / "outrigger")).absolute()
+    built = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "outrigger"
+    binary = Path(os.environ.get("OUTRIGGER_BIN", built)).absolute()
     if not binary.exists():
         raise FileNotFoundError(f"{binary} is missing: run `cargo build --release` or set OUTRIGGER_BIN")
     return binary

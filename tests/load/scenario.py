@@ -41,6 +41,7 @@ class LoadedWorld:
         self.generator: Process | None = None
         # Read on from where it was left: with an access line per request it grows long.
         self._log, self._ready = self.world.process.err.open(), 0
+        wait_until(lambda: self.generations() == 1, what="the first generation's line in the log")
 
     def begin(self, seconds: float, requests: int = 0, **options) -> None:
         """Starts the load and waits until its event streams run."""
