@@ -1,6 +1,8 @@
 """P6 where the listeners themselves change: added, removed, moved, encrypted, split over threads; nobody is cut off."""
 
+import signal
 import threading
+import time
 
 import pytest
 
@@ -110,10 +112,27 @@ def test_the_number_of_threads_changes(world, over):
 def test_the_admin_address_moves(world, over):
     stream, port = open_stream(world), free_port()
     world.write_config({"admin": {"address": f"127.0.0.1:{port}"}})
-    world.process.signal(1)
+    world.process.signal(signal.SIGHUP)
     old, world.admin = world.admin, f"http://127.0.0.1:{port}"
     wait_until(lambda: world.ready() and world.generation() == 2, what="the new admin address answers")
     wait_until(lambda: refuses(old.removeprefix("http://")), what="the old one is closed")
     serves(world.address)
     over.set()
     read_end(stream)
+
+
+def test_many_listeners_are_ready_as_soon_as_one(outrigger, raw_upstream):
+    """Each is probed while the old generation accepts too; that lottery must not use up `reload.ready_timeout`."""
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(12)]
+    upstream = raw_upstream(result_for_each)
+    world = outrigger([upstream.address], {"listeners": [{"name": "public", "address": addresses}]}, start=False)
+    world.address = addresses[0]
+    world.start()
+    began = time.monotonic()
+    world.process.signal(signal.SIGHUP)
+    ready = lambda: any("generation 2 ready" in line.get("message", "") for line in world.log())  # noqa: E731
+    wait_until(ready, what="the second generation is ready")
+    # The handoff takes a good second.
+    assert time.monotonic() - began < 3.5
+    for address in addresses:
+        serves(address)
