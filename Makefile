@@ -1,5 +1,6 @@
 # make run    see it work: two real MCP servers, Outrigger in front, a real client through it; Ctrl-C ends all
 # make test   everything: format, lints, Rust tests, then the black-box suite with real processes
+# make long   the tests that take minutes each
 # make bench  measurements
 # What is missing on the machine is installed first (tests/setup/setup.sh); a second run finds it there.
 
@@ -8,16 +9,20 @@ CACHE := $(or $(OUTRIGGER_TEST_CACHE),.venvs)
 PYTHON := $(CACHE)/harness/bin/python
 # One profile for everything, so that the dependencies are compiled once.
 CARGO := cargo --locked
+PYTEST := $(PYTHON) -m pytest tests
 PYTEST_ARGS ?=
 
-.PHONY: run test bench build setup lint rust-test blackbox
+.PHONY: run test long bench build setup lint rust-test blackbox
 
 run:
-	$(SETUP) system harness mcp1
-	$(CARGO) build --release
-	$(PYTHON) tests/run/run.py
+	@$(SETUP) system harness mcp1
+	@$(CARGO) build --release
+	@$(PYTHON) tests/run/run.py
 
 test: setup lint build rust-test blackbox
+
+long: setup build
+	$(PYTEST) -m long $(PYTEST_ARGS)
 
 bench: setup build
 	tests/bench/run.sh
@@ -37,4 +42,4 @@ rust-test:
 	$(CARGO) test --release
 
 blackbox:
-	$(PYTHON) -m pytest tests $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)

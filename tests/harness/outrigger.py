@@ -28,7 +28,6 @@ class Outrigger:
         self.folder = folder
         self.port = free_port()
         self.admin_port = free_port()
-        self.admin = f"http://127.0.0.1:{self.admin_port}"
         self.config_file = folder / "outrigger.yaml"
         sessions = folder / "sessions"
         sessions.mkdir(exist_ok=True)
@@ -48,6 +47,7 @@ class Outrigger:
         self.address: str = listener["address"]
         #: The same as a URL, without a trailing slash.
         self.url = f"{'https' if 'tls' in listener else 'http'}://{self.address}"
+        self.admin = f"http://{self.config['admin']['address']}"
         self.process: Process | None = None
         if start:
             self.start()

@@ -1,4 +1,4 @@
-"""P6 in full: ten reloads under at least 50,000 requests. `make reload-load`, or `pytest -m long tests/load`."""
+"""P6 in full: ten reloads under at least 50,000 requests. `make long`, or `pytest -m long tests/load`."""
 
 import pytest
 
