@@ -74,11 +74,16 @@ pub(crate) async fn fault(
     Ok(())
 }
 
-/// A client that is too slow or one of too many is not kept.
+/// A client that is too slow, one of too many, or one whose next request could not be found is not kept.
 fn closes(fault: &Fault) -> bool {
     matches!(
         fault,
-        Fault::BodyTooSlow | Fault::TooManyConnections | Fault::TooManyFields | Fault::AmbiguousPath
+        Fault::BodyTooSlow
+            | Fault::BrokenFraming
+            | Fault::TooManyConnections
+            | Fault::TooManyFields
+            | Fault::AmbiguousPath
+            | Fault::NoHost
     )
 }
 

@@ -172,7 +172,7 @@ pub(super) async fn fail(
             error.etype(),
             ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error
         );
-    if gone {
+    if gone || record.client_gone {
         record.client_gone = true;
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     }

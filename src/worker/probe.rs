@@ -2,8 +2,8 @@
 //! Takes the listeners' addresses, connects to each as a client would (TLS too), gives up or returns. Surprise: an older generation accepts from
 //! the same sockets, so a connection proves nothing until our own gate has seen the prober's address.
 
-use std::collections::HashSet;
-use std::io::{Read, Write};
+use std::collections::{HashSet, VecDeque};
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -13,8 +13,11 @@ use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 
 use crate::config::settings::Listener;
 
-/// How long one connection may take to be seen before another is tried.
-const ONE_TRY: Duration = Duration::from_millis(300);
+/// How long the first connection may take to be seen before another is tried; doubled each time.
+const FIRST_TRY: Duration = Duration::from_millis(10);
+const LONGEST_TRY: Duration = Duration::from_millis(300);
+/// Connections held open at a time.
+const MOST_HELD: usize = 8;
 
 /// Addresses of connections that the gate has accepted while probing.
 pub struct Probe {
@@ -48,16 +51,8 @@ impl Probe {
     pub fn run(&self, listeners: &[Listener], deadline: Instant) -> Result<(), String> {
         for listener in listeners {
             for address in &listener.addresses {
-                let mut last = String::from("no connection was accepted by this generation");
-                while !self.try_once(*address, listener.tls.is_some()).unwrap_or_else(|error| {
-                    last = error;
-                    std::thread::yield_now();
-                    false
-                }) {
-                    if Instant::now() >= deadline {
-                        return Err(format!("listener {} at {address}: {last}", listener.name));
-                    }
-                }
+                self.reach(*address, listener.tls.is_some(), deadline)
+                    .map_err(|last| format!("listener {} at {address}: {last}", listener.name))?;
             }
         }
         self.probing.store(false, Ordering::Relaxed);
@@ -65,31 +60,57 @@ impl Probe {
         Ok(())
     }
 
-    fn try_once(&self, address: SocketAddr, tls: bool) -> Result<bool, String> {
-        let stream =
-            TcpStream::connect_timeout(&reachable(address), ONE_TRY).map_err(|error| error.to_string())?;
-        let own = stream.local_addr().map_err(|error| error.to_string())?;
-        stream
-            .set_read_timeout(Some(ONE_TRY))
-            .and_then(|()| stream.set_write_timeout(Some(ONE_TRY)))
-            .map_err(|e| e.to_string())?;
-        if tls {
-            let encrypted = handshake(stream)?;
-            return Ok(self.wait_for(own, encrypted));
+    /// Opens connection after connection, each sooner than the patience with the one before ends, and holds the last ones open:
+    /// every second one may be the old generation's, and waiting it out would cost most of a reload's time.
+    fn reach(&self, address: SocketAddr, tls: bool, deadline: Instant) -> Result<(), String> {
+        let mut last = String::from("no connection was accepted by this generation");
+        let mut held = VecDeque::new();
+        let mut patience = FIRST_TRY;
+        while Instant::now() < deadline {
+            match knock(address, tls) {
+                Ok(connection) => held.push_back(connection),
+                Err(error) => last = error,
+            }
+            if held.len() > MOST_HELD {
+                held.pop_front();
+            }
+            if self.sees_any(&held, patience) {
+                return Ok(());
+            }
+            patience = LONGEST_TRY.min(patience * 2);
         }
-        Ok(self.wait_for(own, stream))
+        Err(last)
     }
 
-    /// Holds the connection open until the gate has seen it.
-    fn wait_for(&self, own: SocketAddr, _connection: impl Read + Write) -> bool {
+    /// Waits until the gate has seen one of the connections.
+    fn sees_any(&self, held: &VecDeque<Knock>, patience: Duration) -> bool {
         let seen = self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let waited = self.arrived.wait_timeout_while(seen, ONE_TRY, |seen| !seen.contains(&own));
+        let none = |seen: &mut HashSet<SocketAddr>| !held.iter().any(|knock| seen.contains(&knock.own));
+        let waited = self.arrived.wait_timeout_while(seen, patience, none);
         waited.is_ok_and(|(_, timeout)| !timeout.timed_out())
     }
 }
 
+/// A connection to one of our listeners, held open.
+struct Knock {
+    own: SocketAddr,
+    _connection: Box<dyn Read>,
+}
+
+fn knock(address: SocketAddr, tls: bool) -> Result<Knock, String> {
+    let connect = || {
+        let stream = TcpStream::connect_timeout(&reachable(address), LONGEST_TRY)?;
+        stream.set_read_timeout(Some(LONGEST_TRY))?;
+        stream.set_write_timeout(Some(LONGEST_TRY))?;
+        Ok((stream.local_addr()?, stream))
+    };
+    let (own, stream) = connect().map_err(|error: std::io::Error| error.to_string())?;
+    let connection: Box<dyn Read> = if tls { Box::new(handshake(stream)?) } else { Box::new(stream) };
+    Ok(Knock { own, _connection: connection })
+}
+
 /// A handshake without verification: the question is whether our listener serves, not whether we trust ourselves.
-fn handshake(stream: TcpStream) -> Result<impl Read + Write, String> {
+fn handshake(stream: TcpStream) -> Result<impl Read, String> {
     let mut connector = SslConnector::builder(SslMethod::tls_client()).map_err(|error| error.to_string())?;
     connector.set_verify(SslVerifyMode::NONE);
     let configuration = connector.build().configure().map_err(|error| error.to_string())?;
