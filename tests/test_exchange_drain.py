@@ -37,7 +37,11 @@ class Held:
 def terminate(world) -> None:
     """SIGTERM, and waits until the drain has begun."""
     world.process.signal(signal.SIGTERM)
-    wait_until(lambda: any(" drains " in line["message"] for line in world.log() if "message" in line), what="a drain")
+    wait_for_drain(world)
+
+
+def wait_for_drain(world) -> None:
+    wait_until(lambda: any(" drains " in line.get("message", "") for line in world.log()), what="a drain")
 
 
 def test_requests_at_work_are_finished_and_told_to_go(outrigger, raw_upstream):
@@ -66,6 +70,7 @@ def test_an_idle_connection_is_answered_once_more_after_a_reload_and_then_closed
         assert mcp.ask("POST", MCP, call(), JSON).header("connection") == "keep-alive"
         assert plain.ask("POST", "/admin", call(), JSON).header("connection") == "keep-alive"
         world.reload()
+        wait_for_drain(world)
         for client, path in ((mcp, MCP), (plain, "/admin")):
             message = client.ask("POST", path, call(id=2), JSON)
             assert (message.status, message.header("connection")) == (200, "close")
