@@ -2,6 +2,8 @@
 //! The exchange and the pass-through fill a [`Record`]; at the end it becomes a JSON line under the log target `access`.
 //! Surprise: a session appears only as the first digits of its hash, and no path's query and no header value is ever logged.
 
+use std::fmt;
+use std::io::Write;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -51,8 +53,8 @@ pub struct Record {
     pub rpc_method: Option<String>,
     /// `request`, `notification`, `response`, `batch`.
     pub message: Option<&'static str>,
-    /// Upstream and peer that answered.
-    pub peer: Option<(String, String)>,
+    /// Position of the peer that was asked last.
+    pub peer: Option<usize>,
     /// Connections tried.
     pub attempts: u32,
     pub request_bytes: usize,
@@ -86,8 +88,9 @@ impl Record {
         }
     }
 
-    /// Writes the access line and counts the request; `status` 0 = no answer was begun.
-    pub fn close(&self, counters: &Counters, listener: &str, status: u16, response_bytes: usize) {
+    /// Writes the access line and counts the request.
+    pub fn close(&self, counters: &Counters, end: &End<'_>) {
+        let &End { listener, upstream, peer, status, response_bytes } = end;
         let duration = self.started.elapsed();
         counters.requests[self.route as usize][class(status)].inc();
         counters.duration.observe(duration.as_secs_f64());
@@ -105,8 +108,8 @@ impl Record {
             era: self.era,
             rpc_method: self.rpc_method.as_deref(),
             message: self.message,
-            upstream: self.peer.as_ref().map(|(upstream, _)| upstream.as_str()),
-            peer: self.peer.as_ref().map(|(_, peer)| peer.as_str()),
+            upstream: peer.map(|_| upstream),
+            peer,
             attempts: self.attempts,
             status,
             request_bytes: self.request_bytes,
@@ -116,11 +119,18 @@ impl Record {
             fault: self.fault,
             client_gone: self.client_gone,
         };
-        match serde_json::to_string(&line) {
-            Ok(line) => log::info!(target: ACCESS, "{line}"),
-            Err(error) => log::error!("access line of request {:016x} cannot be written: {error}", self.id),
-        }
+        log::info!(target: ACCESS, "{line}");
     }
+}
+
+/// What is known only when a request has ended, and the names of its positions.
+pub struct End<'a> {
+    pub listener: &'a str,
+    pub upstream: &'a str,
+    pub peer: Option<&'a str>,
+    /// 0 = no answer was begun.
+    pub status: u16,
+    pub response_bytes: usize,
 }
 
 #[derive(Serialize)]
@@ -156,6 +166,36 @@ struct Line<'a> {
     fault: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     client_gone: bool,
+}
+
+/// The fields of a JSON object with its closing brace; the opening one comes with the time from the logger, so that the line is
+/// written once and never copied.
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        serde_json::to_writer(WithoutBrace { f, begun: false }, self).map_err(|_| fmt::Error)
+    }
+}
+
+struct WithoutBrace<'f, 'g> {
+    f: &'f mut fmt::Formatter<'g>,
+    begun: bool,
+}
+
+impl Write for WithoutBrace<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = std::str::from_utf8(bytes).map_err(std::io::Error::other)?;
+        let text = if std::mem::replace(&mut self.begun, true) {
+            text
+        } else {
+            text.strip_prefix('{').unwrap_or(text)
+        };
+        self.f.write_str(text).map_err(std::io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Milliseconds with three decimals.
@@ -324,8 +364,10 @@ mod tests {
     fn counters_are_registered_once_and_rendered() {
         let counters = Counters::new(3).unwrap();
         let record = Record::new(0);
-        record.close(&counters, "public", 200, 10);
-        record.close(&counters, "public", 0, 0);
+        for status in [200, 0] {
+            let end = End { listener: "public", upstream: "gateway", peer: None, status, response_bytes: 0 };
+            record.close(&counters, &end);
+        }
         counters.fault("no_peer");
         let text = counters.render().unwrap();
         for line in [
@@ -336,6 +378,37 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");
         }
+    }
+
+    #[test]
+    fn an_access_line_is_json_behind_an_opening_brace() {
+        let line = Line {
+            request: format_args!("{:016x}", 7),
+            listener: "quoted \"name\"",
+            client: None,
+            method: "POST",
+            route: RouteKind::Mcp,
+            server_id: None,
+            session: None,
+            era: None,
+            rpc_method: None,
+            message: None,
+            upstream: None,
+            peer: None,
+            attempts: 1,
+            status: 200,
+            request_bytes: 1,
+            response_bytes: 2,
+            first_byte_ms: None,
+            duration_ms: 1.5,
+            fault: None,
+            client_gone: false,
+        };
+        let value: serde_json::Value = serde_json::from_str(&format!("{{{line}")).unwrap();
+        assert_eq!(
+            (&value["request"], &value["listener"]),
+            (&"0000000000000007".into(), &"quoted \"name\"".into())
+        );
     }
 
     #[test]

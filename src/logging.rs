@@ -3,12 +3,14 @@
 //! Surprise: lines are gathered in memory and written by a thread every few milliseconds, because one write per request costs more than
 //! everything that the line says. Whoever ends a process calls [`flush`] first.
 
+use std::cell::RefCell;
+use std::fmt;
 use std::io::Write;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use env_logger::{Builder, Target, WriteStyle, fmt::Formatter};
-use log::{LevelFilter, Record};
+use log::{Level, LevelFilter, Record};
 
 use crate::account::ACCESS;
 use crate::config::settings::{LogFormat, LogSettings};
@@ -46,14 +48,20 @@ pub fn init(settings: &LogSettings, role: &str) {
     }
 }
 
-/// Writes what was gathered.
+/// Writes what was gathered. A slow reader of standard error holds up only who flushes, not who logs.
 pub fn flush() {
-    let mut gathered = GATHERED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // One writer at a time keeps the lines in order.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _writing = WRITING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let gathered = std::mem::take(&mut *gathered());
     if !gathered.is_empty() {
         // Nowhere is left to complain to if standard error is closed.
         let _ = std::io::stderr().write_all(&gathered);
-        gathered.clear();
     }
+}
+
+fn gathered() -> MutexGuard<'static, Vec<u8>> {
+    GATHERED.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// An error of Pingora's as a log line may hold it: where it could not parse a head, its context is that head, cookies, tokens and all.
@@ -70,7 +78,7 @@ struct Gather;
 
 impl Write for Gather {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        let mut gathered = GATHERED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut gathered = gathered();
         gathered.extend_from_slice(line);
         let much = gathered.len() > MUCH;
         drop(gathered);
@@ -91,43 +99,65 @@ fn write_line(
     format: LogFormat,
     role: &str,
 ) -> std::io::Result<()> {
-    let time = timestamp(SystemTime::now());
-    let message = record.args().to_string();
-    let level = record.level().as_str().to_ascii_lowercase();
+    let (time, level, message) = (Timestamp(SystemTime::now()), level_name(record.level()), record.args());
+    let access = record.target() == ACCESS;
     match format {
-        LogFormat::Text => writeln!(line, "{time} {level:5} {role} {}: {message}", record.target())?,
-        LogFormat::Json if record.target() == ACCESS => {
-            let fields = message.strip_prefix('{').unwrap_or(&message);
+        LogFormat::Text if access => writeln!(line, "{time} {level:5} {role} access: {{{message}"),
+        LogFormat::Text => writeln!(line, "{time} {level:5} {role} {}: {message}", record.target()),
+        LogFormat::Json if access => {
             writeln!(
                 line,
-                r#"{{"time":"{time}","level":"{level}","role":"{role}","target":"access",{fields}"#
-            )?;
+                r#"{{"time":"{time}","level":"{level}","role":"{role}","target":"access",{message}"#
+            )
         }
         LogFormat::Json => {
-            let rest = serde_json::json!({ "role": role, "target": record.target(), "message": message })
-                .to_string();
+            let rest = serde_json::json!({ "role": role, "target": record.target(), "message": message.to_string() });
+            let rest = rest.to_string();
             writeln!(
                 line,
                 r#"{{"time":"{time}","level":"{level}",{}"#,
                 rest.strip_prefix('{').unwrap_or(&rest)
-            )?;
+            )
         }
     }
-    Ok(())
 }
 
-/// RFC 3339 in UTC with milliseconds.
-fn timestamp(now: SystemTime) -> String {
-    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    }
+}
+
+/// Shows itself as RFC 3339 in UTC with milliseconds.
+struct Timestamp(SystemTime);
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        thread_local! {
+            /// The second shown last, without its fraction: on a busy thread the next line is of the same one.
+            static SHOWN: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+        }
+        let since = self.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        SHOWN.with_borrow_mut(|(second, text)| {
+            if *second != since.as_secs() {
+                *second = since.as_secs();
+                *text = to_the_second(*second);
+            }
+            write!(f, "{text}.{:03}Z", since.subsec_millis())
+        })
+    }
+}
+
+/// `2026-11-20T13:48:00` of seconds since 1970.
+fn to_the_second(since: u64) -> String {
+    let (days, seconds) = (since / 86_400, since % 86_400);
     let (year, month, day) = civil(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60,
-        since.subsec_millis()
-    )
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 /// Days since 1970-01-01 → year, month, day of the Gregorian calendar.
@@ -150,7 +180,9 @@ mod tests {
 
     #[test]
     fn timestamps_are_rfc_3339() {
-        let at = |seconds: u64| timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7));
+        let at = |seconds: u64| {
+            Timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7)).to_string()
+        };
         assert_eq!(at(0), "1970-01-01T00:00:00.007Z");
         assert_eq!(at(951_827_696), "2000-02-29T12:34:56.007Z");
         assert_eq!(at(1_795_132_799), "2026-11-19T23:59:59.007Z");

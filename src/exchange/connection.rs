@@ -3,7 +3,7 @@
 //! for connect and handshake errors. After the write a stale kept-alive connection looks exactly like a server that died at work,
 //! so what may not run twice is never sent twice.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pingora_core::ErrorType;
 use pingora_core::protocols::Stream;
@@ -70,7 +70,7 @@ impl<'e> Exchange<'e> {
                     Err(error) => return Err(error.fault.into()),
                 },
             };
-            record.peer = Some((upstream.name.clone(), upstream.peer_names[peer].clone()));
+            record.peer = Some(peer);
             match receive(session, self.app, stream, wire).await {
                 Ok((http, head)) => {
                     record.first_byte = Some(record.started.elapsed());
@@ -92,8 +92,8 @@ impl<'e> Exchange<'e> {
 
     /// Nobody listens where the session lived: the claim goes, and the client learns at once that it must initialise again.
     async fn lost(&self, inbound: &Inbound) -> Stop {
-        if let (Some(id), Some(claim)) = (&inbound.session_id, &inbound.claim) {
-            self.release(&self.key(id), claim).await;
+        if let (Some(key), Some(claim)) = (&inbound.session, &inbound.claim) {
+            self.release(key, claim).await;
         }
         Stop::Reply(Fault::SessionLost)
     }
@@ -130,6 +130,18 @@ impl Failed {
     }
 }
 
+/// Most answers come sooner than it would pay to look whether the client is still there.
+const UNWATCHED: Duration = Duration::from_millis(10);
+
+/// Whether the client's going away is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    NotYet,
+    On,
+    /// The client sent what no request needs; it can no longer be watched.
+    Over,
+}
+
 /// One write, then the head of the final answer; the client's going away ends the wait.
 async fn receive(
     session: &mut Session,
@@ -148,9 +160,10 @@ async fn receive(
         Err(_) => return Err(Failed::Write("not taken in time".to_string())),
     }
     let mut http = Http1::new(stream);
-    let deadline = tokio::time::sleep_until((Instant::now() + timeouts.first_byte).into());
-    tokio::pin!(deadline);
-    let mut watch = true;
+    let sent = Instant::now();
+    let timer = tokio::time::sleep_until((sent + UNWATCHED.min(timeouts.first_byte)).into());
+    tokio::pin!(timer);
+    let mut watch = Watch::NotYet;
     loop {
         tokio::select! {
             biased;
@@ -163,11 +176,15 @@ async fn receive(
                     _ => break,
                 }
             }
-            gone = client_gone(session), if watch => {
+            gone = client_gone(session), if watch == Watch::On => {
                 if gone { return Err(Failed::ClientGone) }
-                watch = false;
+                watch = Watch::Over;
             }
-            () = &mut deadline => return Err(Failed::Timeout),
+            () = &mut timer => {
+                if watch != Watch::NotYet { return Err(Failed::Timeout) }
+                watch = Watch::On;
+                timer.as_mut().reset((sent + timeouts.first_byte).into());
+            }
         }
     }
     match http.resp_header() {

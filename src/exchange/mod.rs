@@ -133,13 +133,15 @@ impl Exchange<'_> {
             unidentified.fault
         })?;
         caller.clone_from(&inbound.caller);
-        inbound.describe(record, self.upstream);
+        inbound.describe(record);
 
         let owner = self.locate(&mut inbound).await?;
         let wire = outbound::rewrite(session, self.app, self.target, &inbound, record);
 
         let answer = self.send(session, owner, &wire, &inbound, record).await?;
         self.note_session(&inbound, &answer).await?;
+        // The answer may be a stream that lives for days; the request need not live with it.
+        drop((wire, inbound));
         self.relay(session, answer, record).await
     }
 

@@ -25,9 +25,8 @@ pub(crate) enum Owner {
 impl Exchange<'_> {
     /// Where the request's session lives.
     pub(crate) async fn locate(&self, inbound: &mut Inbound) -> Result<Owner, Fault> {
-        let Some(session_id) = &inbound.session_id else { return Ok(Owner::Any) };
-        let key = self.key(session_id);
-        let asked = self.app.registry.ask(&key).await;
+        let Some(key) = &inbound.session else { return Ok(Owner::Any) };
+        let asked = self.app.registry.ask(key).await;
         if let Err(error) = &asked {
             log::warn!("session {}: the registry did not answer: {error}", key.short());
         }
@@ -35,14 +34,14 @@ impl Exchange<'_> {
         let scope = self.target.server_id.as_deref();
         match decide(known, scope, self.target.transport(), &self.upstream.peer_names) {
             Decision::Here(peer) => {
-                self.app.registry.renew(&key);
+                self.app.registry.renew(key);
                 inbound.claim = asked.ok().flatten();
                 Ok(Owner::Claimed(peer))
             }
             Decision::Unclaimed => Ok(Owner::Unclaimed(self.upstream.stable(key.as_bytes()))),
             Decision::Lost => {
                 if let Ok(Some(claim)) = asked {
-                    self.release(&key, &claim).await;
+                    self.release(key, &claim).await;
                 }
                 Err(Fault::SessionLost)
             }
@@ -63,9 +62,8 @@ impl Exchange<'_> {
         }
         let deleted = inbound.method == http::Method::DELETE && status.is_success();
         let unknown_there = status == http::StatusCode::NOT_FOUND;
-        if let (Some(id), Some(claim), true) = (&inbound.session_id, &inbound.claim, deleted || unknown_there)
-        {
-            self.release(&self.key(id), claim).await;
+        if let (Some(key), Some(claim), true) = (&inbound.session, &inbound.claim, deleted || unknown_there) {
+            self.release(key, claim).await;
             self.app.counters.sessions_released.inc();
         }
         Ok(())

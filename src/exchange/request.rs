@@ -16,7 +16,6 @@ use crate::mcp::jsonrpc::{self, Envelope, Kind};
 use crate::mcp::splice;
 use crate::registry::{Claim, SessionKey};
 use crate::routing::session::{Era, SessionHeader, session_header, session_in_query};
-use crate::upstream::Upstream;
 
 use super::{Endpoint, Exchange, Stop};
 
@@ -53,7 +52,7 @@ pub(crate) struct Inbound {
     /// JSON-RPC method of a single message.
     pub rpc_method: Option<String>,
     /// Session that the request names, if its era has sessions.
-    pub session_id: Option<String>,
+    pub session: Option<SessionKey>,
     /// What the registry holds for that session; filled by locate.
     pub claim: Option<Claim>,
     message: Option<&'static str>,
@@ -70,7 +69,7 @@ impl Inbound {
             caller: Caller::Bare,
             era: Era::Legacy,
             rpc_method: None,
-            session_id: None,
+            session: None,
             claim: None,
             message: None,
             body,
@@ -79,8 +78,9 @@ impl Inbound {
             inbound.read_message(exchange.app, exchange.scope())?;
         }
         if inbound.era.has_sessions() {
-            inbound.session_id = named_session(head, exchange.target.endpoint)
-                .map_err(|fault| Unidentified::by(&inbound, fault))?;
+            let named = named_session(head, exchange.target.endpoint);
+            let id = named.map_err(|fault| Unidentified::by(&inbound, fault))?;
+            inbound.session = id.map(|id| exchange.key(&id));
         }
         Ok(inbound)
     }
@@ -141,11 +141,11 @@ impl Inbound {
         }
     }
 
-    pub fn describe(&self, record: &mut Record, upstream: &Upstream) {
+    pub fn describe(&self, record: &mut Record) {
         record.era = (self.method == http::Method::POST).then(|| self.era.as_str());
         record.rpc_method.clone_from(&self.rpc_method);
         record.message = self.message;
-        record.session = self.session_id.as_ref().map(|id| SessionKey::new(&upstream.name, id).short());
+        record.session = self.session.as_ref().map(SessionKey::short);
         record.request_bytes = self.received_bytes;
     }
 }
@@ -178,6 +178,9 @@ fn named_session(head: &RequestHeader, endpoint: Endpoint) -> Result<Option<Stri
     }
 }
 
+/// Memory for a body that is announced but not there yet, bytes.
+const PROMISED: usize = 64 * 1024;
+
 /// Reads the whole body, decoded. Bounded by `limits.body` (before and after decoding) and `timeouts.request_body`.
 pub(crate) async fn read_body(session: &mut Session, app: &App) -> Result<Bytes, Stop> {
     let limit = app.settings.limits.body;
@@ -193,7 +196,7 @@ pub(crate) async fn read_body(session: &mut Session, app: &App) -> Result<Bytes,
     if expects_continue(session) {
         session.as_downstream_mut().write_continue_response().await.map_err(|_| Stop::ClientGone)?;
     }
-    let reading = collect(session, limit);
+    let reading = collect(session, limit, announced);
     let body = tokio::time::timeout(app.settings.timeouts.request_body, reading)
         .await
         .map_err(|_| Fault::BodyTooSlow)??;
@@ -204,7 +207,8 @@ pub(crate) async fn read_body(session: &mut Session, app: &App) -> Result<Bytes,
     }
 }
 
-async fn collect(session: &mut Session, limit: usize) -> Result<Bytes, Stop> {
+/// `announced`: the length that the client promised; no more than a little is set aside for a promise.
+async fn collect(session: &mut Session, limit: usize, announced: Option<u64>) -> Result<Bytes, Stop> {
     let downstream = session.as_downstream_mut();
     let read = |chunk: pingora_core::Result<Option<Bytes>>| chunk.map_err(|error| unreadable(&error));
     let Some(first) = read(downstream.read_request_body().await)? else { return Ok(Bytes::new()) };
@@ -212,7 +216,8 @@ async fn collect(session: &mut Session, limit: usize) -> Result<Bytes, Stop> {
         return Err(Fault::BodyTooLarge { limit }.into());
     }
     let Some(second) = read(downstream.read_request_body().await)? else { return Ok(first) };
-    let mut body = BytesMut::with_capacity(2 * (first.len() + second.len()));
+    let promised = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(0).min(PROMISED);
+    let mut body = BytesMut::with_capacity(promised.max(2 * (first.len() + second.len())));
     body.extend_from_slice(&first);
     body.extend_from_slice(&second);
     while body.len() <= limit {

@@ -14,7 +14,7 @@ use pingora_core::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use crate::account::{InFlight, Record, RouteKind};
+use crate::account::{End, InFlight, Record, RouteKind};
 use crate::app::App;
 use crate::config::settings::Profile;
 use crate::error::Fault;
@@ -169,7 +169,14 @@ impl ProxyHttp for Proxy {
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, context: &mut Context) {
         let status = session.response_written().map_or(0, |head| head.status.as_u16());
-        let (listener, _) = self.app.listener(self.listener);
-        context.record.close(&self.app.counters, &listener.name, status, session.body_bytes_sent());
+        let (listener, upstream) = self.app.listener(self.listener);
+        let end = End {
+            listener: &listener.name,
+            upstream: &upstream.name,
+            peer: context.record.peer.map(|peer| upstream.peer_names[peer].as_str()),
+            status,
+            response_bytes: session.body_bytes_sent(),
+        };
+        context.record.close(&self.app.counters, &end);
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn peer(
         .ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no peer left"))?;
     context.pass.current = Some(index);
     context.record.attempts += 1;
-    context.record.peer = Some((upstream.name.clone(), upstream.peer_names[index].clone()));
+    context.record.peer = Some(index);
     session.as_downstream_mut().set_write_timeout(Some(app.settings.timeouts.write));
     session.as_downstream_mut().set_read_timeout(Some(app.settings.timeouts.request_body));
     let mut target = upstream

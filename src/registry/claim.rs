@@ -50,7 +50,9 @@ impl SessionKey {
 
     /// First 12 hex digits: the "session hash" of logs.
     pub fn short(&self) -> String {
-        self.0[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digits = self.0[..6].iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
     }
 
     pub fn as_bytes(&self) -> &[u8; 32] {
