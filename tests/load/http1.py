@@ -69,7 +69,8 @@ class Http1:
 
     def close(self) -> None:
         if self._writer:
-            self._writer.transport.abort() if self._tls else self._writer.close()
+            # Without TLS's farewell, which would be waited for.
+            self._writer.transport.abort()
         self._writer = self._reader = self._socket = None
 
     async def _send(self, method: bytes, path: bytes, body: bytes, fields: bytes) -> Answer:
