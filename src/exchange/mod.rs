@@ -139,7 +139,7 @@ impl Exchange<'_> {
         let wire = outbound::rewrite(session, self.app, self.target, &inbound, record);
 
         let answer = self.send(session, owner, &wire, &inbound, record).await?;
-        self.note_session(&inbound, &answer).await?;
+        self.note_session(&inbound, &answer.head, answer.peer).await?;
         // The answer may be a stream that lives for days; the request need not live with it.
         drop((wire, inbound));
         self.relay(session, answer, record).await

@@ -3,11 +3,12 @@
 //! Surprise: a session that cannot be recorded is not given out where several peers could get its next request, because
 //! a wrong owner's answer is worse than none.
 
+use pingora_http::ResponseHeader;
+
 use crate::error::Fault;
 use crate::registry::{Claim, Claimed, SessionKey};
 use crate::routing::owner::{Decision, Failed, decide};
 
-use super::connection::Answer;
 use super::request::Inbound;
 use super::{Exchange, Target};
 
@@ -52,12 +53,17 @@ impl Exchange<'_> {
 
     /// A 2xx answer to `initialize` that brings a session id makes its peer the owner; a session that its client ended, or that
     /// its owner does not know, is released.
-    pub(crate) async fn note_session(&self, inbound: &Inbound, answer: &Answer<'_>) -> Result<(), Fault> {
-        let status = answer.head.status;
+    pub(crate) async fn note_session(
+        &self,
+        inbound: &Inbound,
+        head: &ResponseHeader,
+        peer: usize,
+    ) -> Result<(), Fault> {
+        let status = head.status;
         if inbound.is_initialize() && status.is_success() {
-            let id = answer.head.headers.get("mcp-session-id").and_then(|value| value.to_str().ok());
+            let id = head.headers.get("mcp-session-id").and_then(|value| value.to_str().ok());
             if let Some(id) = id.filter(|id| !id.is_empty()) {
-                self.claim(self.target, id, answer.peer).await?;
+                self.claim(self.target, id, peer).await?;
             }
         }
         let deleted = inbound.method == http::Method::DELETE && status.is_success();
