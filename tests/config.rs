@@ -3,7 +3,6 @@
 //! Surprise: files are checked as copies in a fresh folder with fresh certificates, so they may name `certs/...` and `state`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -18,7 +17,6 @@ use openssl::symm::Cipher;
 use openssl::x509::{X509, X509Name};
 use outrigger::config;
 use outrigger::config::settings::{LogFormat, Profile, UpstreamId, Verify};
-use serde_json::Value;
 
 const USAGE: i32 = 64;
 
@@ -46,8 +44,6 @@ fn every_bad_file_is_refused_with_every_reason() {
 #[test]
 fn every_file_of_conf_is_right() {
     let world = World::new("conf");
-    let schema = schema();
-    let validator = jsonschema::validator_for(&schema).unwrap();
     let conf = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("conf"), "yaml");
     let names: Vec<&str> = conf.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
     assert!(names.contains(&"outrigger.yaml") && names.contains(&"full.yaml"), "{names:?}");
@@ -57,36 +53,7 @@ fn every_file_of_conf_is_right() {
         assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
         assert!(String::from_utf8(output.stdout).unwrap().starts_with(&format!("{name}: ok: 1 listener, ")));
         assert_eq!(output.status.code(), Some(0));
-        let value: Value = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
-        let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
-        assert_eq!(errors, [""; 0], "{name} against `outrigger schema`");
     }
-}
-
-/// The keys, values and comments of conf/full.yaml are those of the schema; neither has one that the other lacks.
-#[test]
-fn the_full_file_is_the_schema_written_out() {
-    let mut expected = BTreeMap::new();
-    written_out(&schema(), "", &mut expected);
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/full.yaml")).unwrap();
-    let mut found = BTreeMap::new();
-    let mut parents: Vec<(usize, String)> = Vec::new();
-    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (entry, comment) = line.split_once("  # ").unwrap_or_else(|| panic!("no comment: {line}"));
-        let indent = entry.len() - entry.trim_start_matches([' ', '-']).len();
-        let (key, value) = entry[indent..].split_once(':').unwrap_or_else(|| panic!("no key: {line}"));
-        while parents.last().is_some_and(|(outer, _)| *outer >= indent) {
-            parents.pop();
-        }
-        let path = parents.last().map_or_else(|| key.to_owned(), |(_, parent)| format!("{parent}.{key}"));
-        let value: Option<Value> = (!value.is_empty()).then(|| serde_saphyr::from_str(value).unwrap());
-        assert!(found.insert(path.clone(), (value, comment.to_owned())).is_none(), "twice: {path}");
-        parents.push((indent, path));
-    }
-    assert!(found.len() > 40, "{} keys found", found.len());
-    let missing: Vec<_> = expected.iter().filter(|(path, entry)| found.get(*path) != Some(entry)).collect();
-    let added: Vec<_> = found.iter().filter(|(path, entry)| expected.get(*path) != Some(entry)).collect();
-    assert!(missing.is_empty() && added.is_empty(), "the schema says {missing:#?}, the file says {added:#?}");
 }
 
 /// Every value differs from its default, and many come from the environment.
@@ -214,40 +181,6 @@ fn exit_codes_of_the_command_line() {
     }
     let help = String::from_utf8(world.outrigger(&["--help"]).stdout).unwrap();
     assert!(help.contains("Examples:") && !help.contains("worker"), "{help}");
-}
-
-fn schema() -> Value {
-    let output = World::new("schema").outrigger(&["schema"]);
-    assert_eq!(output.status.code(), Some(0));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-type Written = BTreeMap<String, (Option<Value>, String)>;
-
-/// Every key below `schema`: its default (or example) if it holds a value, and its description.
-fn written_out(schema: &Value, path: &str, out: &mut Written) {
-    let mut enter = |key: &str, schema: &Value| {
-        let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-        let comment = schema["description"].as_str().unwrap_or_else(|| panic!("{path} has no description"));
-        let before = out.len();
-        written_out(schema, &path, out);
-        let value = (out.len() == before).then(|| match &schema["default"] {
-            Value::Null => schema["examples"][0].clone(),
-            default => default.clone(),
-        });
-        assert_ne!(value, Some(Value::Null), "{path} has neither default nor example");
-        out.insert(path, (value, comment.to_owned()));
-    };
-    for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
-        enter(key, schema);
-    }
-    if schema["additionalProperties"].is_object() {
-        enter("gateway", &schema["additionalProperties"]);
-    }
-    let items = schema.get("items").into_iter();
-    for inner in items.chain(schema["anyOf"].as_array().into_iter().flatten()) {
-        written_out(inner, path, out);
-    }
 }
 
 /// Files of a folder by extension, sorted.
