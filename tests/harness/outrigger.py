@@ -66,12 +66,15 @@ class Outrigger:
         self.config_file.write_text(yaml.safe_dump(self.config, sort_keys=False))
 
     def reload(self, changes: dict | None = None, patience: float = PATIENCE) -> int:
-        """Writes the configuration, sends SIGHUP and waits for the next generation to be ready; its number."""
+        """Writes the configuration, sends SIGHUP and waits until the next generation alone accepts; its number."""
         before = self.generation()
         self.write_config(changes)
         self.process.signal(signal.SIGHUP)
         newer = lambda: (number := self.generation()) > before and number  # noqa: E731
-        return wait_until(newer, patience, f"a generation after {before}")
+        number = wait_until(newer, patience, f"a generation after {before}")
+        # Both accept for a moment, and what the old one took would be answered by its own configuration.
+        wait_until(lambda: f"generation {before} drain" in self.process.err.read_text(errors="replace"), patience)
+        return number
 
     def stop(self, patience: float = PATIENCE) -> None:
         """SIGTERM; the drain must end with exit code 0."""
