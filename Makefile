@@ -10,6 +10,7 @@ PYTHON := $(CACHE)/harness/bin/python
 # One profile for everything, so that the dependencies are compiled once.
 CARGO := cargo --locked
 PYTEST := $(PYTHON) -m pytest tests
+# -n 2 --dist loadfile halves the time of the black-box tests where nothing else runs.
 PYTEST_ARGS ?=
 
 .PHONY: run test long bench build setup lint rust-test blackbox
