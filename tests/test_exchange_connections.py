@@ -11,7 +11,8 @@ import pytest
 from harness import JSON, Closed, answering, response, wait_until
 from harness.stage import BOTH, MCP, a_stage, call, result
 
-stage = a_stage({"timeouts": {"upstream_idle": "600ms"}})
+# One thread: each keeps kept-alive connections of its own.
+stage = a_stage({"threads": 1, "timeouts": {"upstream_idle": "600ms"}})
 
 ANSWER = response(200, result(ok=True))
 
