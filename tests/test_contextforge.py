@@ -88,8 +88,19 @@ class TestWithoutOutrigger:
         forged = {"x-forwarded-internally": "true"}
         assert gateway.hidden in session.tools(direct(gateway, 0), headers=forged)
 
+    @pytest.mark.parametrize("path", ["/x/mcp/", "/mcp/"])
+    def test_a_session_of_a_virtual_server_opens_every_path_that_ends_like_mcp(self, path, gateway):
+        session = McpSession(direct(gateway, 0), gateway.headers)
+        assert gateway.hidden in session.tools(f"http://{gateway.peers[0]}{path}")
+
 
 class TestThroughOutrigger:
+    @pytest.mark.parametrize(("path", "status"), [("/x/mcp/", 400), ("/x/servers/{}/mcp", 400), ("/mcp/", 404)])
+    def test_a_session_opens_its_own_virtual_server_only(self, path, status, gateway, sidecar):
+        world = sidecar(*gateway.peers)
+        session = McpSession(through(world, gateway), gateway.headers)
+        assert session.post(world.url + path.format(gateway.server_id), "tools/list").status_code == status
+
     @pytest.mark.parametrize("attempt", ATTEMPTS)
     def test_every_session_stays_inside(self, attempt, gateway, sidecar):
         """As many sessions as it takes until each gateway has owned one."""

@@ -32,6 +32,15 @@ AMBIGUOUS = [
     "//sse",
     "/messages//",
 ]
+#: ContextForge 1.0.0rc1 serves MCP wherever a path ends so, and takes the server id from anywhere in it.
+ENDS_LIKE_MCP = [
+    "/foo/mcp",
+    "/foo/mcp/",
+    "/servers//mcp",
+    "/x/servers/s1/mcp",
+    "/servers/s1/s2/mcp",
+    "/servers/s1%2Fs2/mcp",
+]
 INTERNAL = [
     "/_internal",
     "/_internal/",
@@ -58,6 +67,20 @@ def ask(stage, protocol, method, path):
 def test_ambiguous_paths_are_refused(stage, protocol, method, path):
     assert ask(stage, protocol, method, path) == (400, 0)
     assert ask(stage, protocol, method, path + "?a=b") == (400, 0)
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("path", ENDS_LIKE_MCP)
+def test_contextforge_has_no_other_mcp_paths(stage, method, path):
+    assert ask(stage, "h1", method, path) == ((400, 0) if stage.profile == "contextforge" else (200, 1))
+
+
+def test_no_path_that_passes_may_use_a_session(stage):
+    path = "/.well-known/oauth-protected-resource/servers/s1/mcp"
+    with stage.playing(ANSWERS) as upstream, stage.client() as client:
+        assert client.ask("GET", path, b"", {"Mcp-Session-Id": "abc"}).status == 200
+    expected = None if stage.profile == "contextforge" else "abc"
+    assert upstream.requests[0].header("mcp-session-id") == expected
 
 
 @BOTH

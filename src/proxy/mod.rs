@@ -53,8 +53,8 @@ impl Proxy {
         }
         let target = origin_form(head);
         let path = target.split(|byte| *byte == b'?').next().unwrap_or(target);
-        let internal = self.app.settings.profile == Profile::ContextForge;
-        match self.app.settings.routes.classify(path, internal) {
+        let contextforge = self.app.settings.profile == Profile::ContextForge;
+        match self.app.settings.routes.classify(path, contextforge) {
             Route::Refused(Refused::Internal) => Err(Fault::NoSuchPath),
             Route::Refused(Refused::Ambiguous) => Err(Fault::AmbiguousPath),
             route => {

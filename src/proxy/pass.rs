@@ -13,6 +13,7 @@ use pingora_proxy::{FailToProxy, Session};
 
 use crate::account::Record;
 use crate::app::App;
+use crate::config::settings::Profile;
 use crate::error::Fault;
 use crate::exchange::outbound::{Dropped, joined_cookie, origin_form, public_origin};
 use crate::exchange::relay::connection_fields;
@@ -105,13 +106,16 @@ pub(super) fn request_head(
     let head = session.req_header();
     let upgrade = session.is_upgrade_req();
     let drops = Dropped::of(head, app.settings.profile);
+    let guards_sessions = app.settings.profile == Profile::ContextForge;
     let dropped: Vec<_> = request
         .headers
         .keys()
         .filter(|name| {
             let upgrade_field = upgrade && matches!(name.as_str(), "connection" | "upgrade");
             let framing = name.as_str() == "transfer-encoding";
-            !upgrade_field && !framing && drops.has(name.as_str())
+            // No path that passes may use a session: its scope was not looked at.
+            let session = guards_sessions && name.as_str() == "mcp-session-id";
+            !upgrade_field && !framing && (session || drops.has(name.as_str()))
         })
         .cloned()
         .collect();

@@ -87,14 +87,20 @@ impl Routes {
         if errors.is_empty() { Ok(Self { patterns }) } else { Err(errors) }
     }
 
-    /// Classifies the path of a request line (without its query). `internal`: whether `/_internal/` is refused.
-    pub fn classify<'p>(&self, path: &'p [u8], internal: bool) -> Route<'p> {
+    /// Classifies the path of a request line (without its query). `contextforge`: whether ContextForge stands behind, which has
+    /// internal endpoints to guard, and which up to 1.0.x takes every path that ends in `/mcp` for its MCP endpoint.
+    pub fn classify<'p>(&self, path: &'p [u8], contextforge: bool) -> Route<'p> {
         if let Some(route) = self.strict(path) {
             return route;
         }
         let lenient = lenient_segments(path);
-        if internal && lenient.first().is_some_and(|first| first.eq_ignore_ascii_case("_internal")) {
+        let first = lenient.first().map_or("", String::as_str);
+        if contextforge && first.eq_ignore_ascii_case("_internal") {
             return Route::Refused(Refused::Internal);
+        }
+        let ends_like_mcp = lenient.last().is_some_and(|last| last.eq_ignore_ascii_case("mcp"));
+        if contextforge && ends_like_mcp && first != ".well-known" {
+            return Route::Refused(Refused::Ambiguous);
         }
         if self.patterns.iter().any(|(_, pattern)| matches_lenient(pattern, &lenient)) {
             return Route::Refused(Refused::Ambiguous);
@@ -242,10 +248,14 @@ mod tests {
             // other paths are none of our business
             ("/", Route::Pass),
             ("/health", Route::Pass),
-            ("/foo/mcp", Route::Pass),
-            ("/servers//mcp", Route::Pass),
             ("/servers/a1/mcp/x", Route::Pass),
-            ("/servers/a1/b2/mcp", Route::Pass),
+            ("/.well-known/oauth-protected-resource/servers/a1/mcp", Route::Pass),
+            // ContextForge 1.0.0rc1 serves MCP wherever a path ends so, and looks for a server id anywhere in it
+            ("/foo/mcp", ambiguous.clone()),
+            ("/servers//mcp", ambiguous.clone()),
+            ("/x/servers/a1/mcp", ambiguous.clone()),
+            ("/servers/a1/b2/mcp/", ambiguous.clone()),
+            ("/servers/a%2Fb/mcp", ambiguous.clone()),
             ("/resources/http%3A%2F%2Fexample.com%2Fa", Route::Pass),
             ("/resources/http://example.com//a", Route::Pass),
             // what a sloppy server could take for an MCP route, but we would not
@@ -273,7 +283,9 @@ mod tests {
         for (path, expected) in table {
             assert_eq!(&routes().classify(path.as_bytes(), true), expected, "{path}");
         }
-        assert_eq!(routes().classify(b"/_internal/x", false), Route::Pass);
+        for path in ["/_internal/x", "/foo/mcp", "/servers//mcp", "/x/servers/a1/mcp"] {
+            assert_eq!(routes().classify(path.as_bytes(), false), Route::Pass, "{path}");
+        }
         assert_eq!(routes().classify(b"/servers/\xff/mcp", true), ambiguous);
         assert_eq!(routes().classify(b"*", true), Route::Pass);
     }
