@@ -11,8 +11,7 @@ import pytest
 from harness import JSON, Closed, answering, response, wait_until
 from harness.stage import BOTH, MCP, a_stage, call, result
 
-# One thread: each keeps kept-alive connections of its own.
-stage = a_stage({"threads": 1, "timeouts": {"upstream_idle": "600ms"}})
+stage = a_stage({"timeouts": {"upstream_idle": "600ms"}})
 
 ANSWER = response(200, result(ok=True))
 
