@@ -32,7 +32,7 @@ def servers(tmp_path):
 
 @pytest.fixture
 def world(outrigger, servers):
-    return outrigger(servers.peers, {"profile": "generic"})
+    return outrigger(servers.peers, {"profile": "generic", "threads": 2})
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_messages_of_an_sse_session_reach_the_peer_that_holds_its_stream(name, o
 
         return raw_upstream(serve)
 
-    world = outrigger([peer("a").address, peer("b").address], {"profile": "generic"})
+    world = outrigger([peer("a").address, peer("b").address], {"profile": "generic", "threads": 2})
     with httpx.Client(base_url=world.url, trust_env=False) as client:
         owners = set()
         for _ in range(SESSIONS):

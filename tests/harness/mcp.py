@@ -4,6 +4,7 @@ import json
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import httpx
 
@@ -121,15 +122,18 @@ class SdkClient:
         name = f"client-{client}"
         self._process = Process(name, _script(TESTS / "clients", client), folder, _QUIET, spoken_to=True)
         self._jobs = 0
+        # Worlds begin side by side; a number and its line must go together.
+        self._beginning = Lock()
 
     def begin(self, url: str, kind: ServerKind, mode: str = "legacy") -> "Job":
         """Exercises the server of this kind at `url`; `mode="auto"` asks for the stateless era first (SDK 2.x)."""
-        self._jobs += 1
-        job = {"id": self._jobs, "url": url, "mode": mode}
-        job |= {"transport": "sse" if kind.transport == "sse" else "streamable"}
+        job = {"url": url, "mode": mode, "transport": "sse" if kind.transport == "sse" else "streamable"}
         job |= {"resumable": kind.resumable, "streamless": not kind.stateful}
-        self._process.say(json.dumps(job))
-        return Job(self._process, self._jobs)
+        with self._beginning:
+            self._jobs += 1
+            number = self._jobs
+            self._process.say(json.dumps({"id": number, **job}))
+        return Job(self._process, number)
 
     def end(self) -> None:
         self._process.end()

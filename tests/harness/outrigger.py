@@ -33,7 +33,7 @@ class Outrigger:
         sessions.mkdir(exist_ok=True)
         self.config = merged(
             {
-                "threads": 2,
+                "threads": 1,
                 "listeners": [{"name": "public", "address": f"127.0.0.1:{self.port}", "upstream": "gateway"}],
                 "upstreams": {"gateway": {"peers": list(peers)}},
                 "sessions": {"embedded": {"path": str(sessions)}},

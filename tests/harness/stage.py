@@ -181,8 +181,7 @@ def a_stage(
 
     @pytest.fixture(scope="module", params=profiles)
     def stage(request, tmp_path_factory, pki):
-        # One thread: the tests count connections, and each thread keeps kept-alive ones of its own.
-        settings = {"threads": 1, "profile": request.param, **(config or {})}
+        settings = {"profile": request.param, **(config or {})}
         made = Stage(tmp_path_factory.mktemp("stage"), pki, settings, plain or {}, tls or {})
         made.profile = request.param
         try:
