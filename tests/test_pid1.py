@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import JSON, Closed, Process, RawClient, chunk, event, event_stream_head, response, wait_until
+from harness import JSON, Closed, Process, chunk, event, event_stream_head, response, wait_until
 from harness.paths import outrigger_binary
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
@@ -64,22 +64,14 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def open_stream(world) -> RawClient:
-    client = world.client()
-    client.send(b"GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
-    assert client.read_head().status == 200
-    assert client.read_chunk() == event("begun")
-    return client
-
-
 def serves(world) -> None:
     with world.client() as client:
         assert client.ask("POST", "/mcp", PING, JSON).json["id"] == 7
 
 
 def test_it_serves_reloads_and_stops_in_time_with_streams_open(world):
-    streams = [open_stream(world)]
-    streams.append(open_stream(world))
+    streams = [world.open_stream()]
+    streams.append(world.open_stream())
     serves(world)
     assert world.reload() == 2
     serves(world)

@@ -33,14 +33,6 @@ def world(outrigger, raw_upstream, over):
     return outrigger([raw_upstream(stream, result_for_each).address], {"timeouts": {"request_head": "1s"}})
 
 
-def open_stream(world) -> RawClient:
-    client = world.client()
-    client.send(b"GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
-    assert client.read_head().status == 200
-    assert client.read_chunk() == event("begun")
-    return client
-
-
 def read_end(client: RawClient) -> None:
     assert (client.read_chunk(), client.read_chunk()) == (event("over"), b"")
     client.close()
@@ -60,7 +52,7 @@ def refuses(address: str) -> bool:
 
 
 def test_a_listener_moves_and_takes_nobody_with_it(world, over):
-    stream, kept = open_stream(world), world.client()
+    stream, kept = world.open_stream(), world.client()
     assert kept.ask("POST", "/mcp", PING, JSON).status == 200
     old, new = world.address, f"127.0.0.1:{free_port()}"
     world.reload({"listeners": [{"name": "public", "address": new, "upstream": "gateway"}]})
@@ -74,7 +66,7 @@ def test_a_listener_moves_and_takes_nobody_with_it(world, over):
 
 
 def test_listeners_are_added_and_removed_beside_one_that_stays(world, over):
-    stream, first, second = open_stream(world), world.address, f"127.0.0.1:{free_port()}"
+    stream, first, second = world.open_stream(), world.address, f"127.0.0.1:{free_port()}"
     one = world.config["listeners"][0]
     two = {"name": "second", "address": second, "upstream": "gateway"}
     world.reload({"listeners": [one, two]})
@@ -89,7 +81,7 @@ def test_listeners_are_added_and_removed_beside_one_that_stays(world, over):
 
 
 def test_a_listener_becomes_encrypted_and_plain_again(world, over, pki):
-    stream, one = open_stream(world), world.config["listeners"][0]
+    stream, one = world.open_stream(), world.config["listeners"][0]
     world.reload({"listeners": [{**one, "tls": pki.issue("localhost").as_config()}]})
     wait_until(lambda: serves(world.address, pki.client_context()) is None, what="the address speaks TLS")
     serves(world.address, pki.client_context())
@@ -100,7 +92,7 @@ def test_a_listener_becomes_encrypted_and_plain_again(world, over, pki):
 
 
 def test_the_number_of_threads_changes(world, over):
-    stream = open_stream(world)
+    stream = world.open_stream()
     for threads in (3, 1):
         world.reload({"threads": threads})
         for _ in range(20):
@@ -110,7 +102,7 @@ def test_the_number_of_threads_changes(world, over):
 
 
 def test_the_admin_address_moves(world, over):
-    stream, port = open_stream(world), free_port()
+    stream, port = world.open_stream(), free_port()
     world.write_config({"admin": {"address": f"127.0.0.1:{port}"}})
     world.process.signal(signal.SIGHUP)
     old, world.admin = world.admin, f"http://127.0.0.1:{port}"

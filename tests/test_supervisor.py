@@ -74,14 +74,6 @@ def stream():
     stream.end()
 
 
-def open_stream(world) -> RawClient:
-    client = world.client()
-    client.send(b"GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
-    assert client.read_head().status == 200
-    assert client.read_chunk() == event("begun")
-    return client
-
-
 def read_end(client: RawClient) -> None:
     assert (client.read_chunk(), client.read_chunk()) == (event("the last word"), b"")
     client.close()
@@ -123,7 +115,7 @@ def run_to_end(config: Path) -> subprocess.CompletedProcess:
 
 def test_a_reload_replaces_the_worker_and_its_stream_lives_on(a_world, stream):
     world = a_world(stream)
-    client = open_stream(world)
+    client = world.open_stream()
     (old,) = world.worker_pids()
 
     assert world.reload() == 2
@@ -186,7 +178,7 @@ def test_connections_wait_while_a_killed_worker_is_replaced(world):
 
 def test_a_worker_that_leaves_unasked_is_replaced_before_its_streams_end(a_world, stream):
     world = a_world(stream, result_for_each)
-    client = open_stream(world)
+    client = world.open_stream()
     (worker,) = world.worker_pids()
     os.kill(worker, signal.SIGTERM)
     wait_for(world, "generation 1 leaves though the supervisor did not ask it to")
@@ -209,7 +201,7 @@ def test_a_worker_that_dies_again_and_again_is_restarted_more_slowly(world):
 
 def test_a_worker_does_not_outlive_its_supervisor_longer_than_its_streams(a_world, stream):
     world = a_world(stream)
-    client = open_stream(world)
+    client = world.open_stream()
     (worker,) = world.worker_pids()
     world.process.signal(signal.SIGKILL)
     world.process.wait()
@@ -223,7 +215,7 @@ def test_a_worker_does_not_outlive_its_supervisor_longer_than_its_streams(a_worl
 
 def test_a_stop_waits_for_streams(a_world, stream):
     world = a_world(stream)
-    client = open_stream(world)
+    client = world.open_stream()
     world.process.signal(signal.SIGTERM)
     wait_for(world, "generation 1 drains 1 stream,")
     assert world.process.running
@@ -234,7 +226,7 @@ def test_a_stop_waits_for_streams(a_world, stream):
 
 def test_a_stop_does_not_wait_for_ever(a_world, stream):
     world = a_world(stream, config={"shutdown": {"timeout": "1s"}})
-    with open_stream(world):
+    with world.open_stream():
         begun = time.monotonic()
         world.stop()
         assert 0.9 < time.monotonic() - begun < 5
@@ -243,7 +235,7 @@ def test_a_stop_does_not_wait_for_ever(a_world, stream):
 
 def test_too_many_drains_end_the_oldest(a_world, stream):
     world = a_world(stream, result_for_each, config={"drain": {"max_generations": 1}})
-    with open_stream(world) as client:
+    with world.open_stream() as client:
         world.reload()
         wait_for(world, "generation 1 drains 1 stream,")
         world.reload()

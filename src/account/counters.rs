@@ -17,7 +17,7 @@ pub struct Counters {
     faults: IntCounterVec,
     pub connections: IntGauge,
     pub streams: IntGauge,
-    in_flight: IntGauge,
+    pub in_flight: IntGauge,
     pub connects: IntCounter,
     pub connect_failures: IntCounter,
     pub retries: IntCounter,
@@ -28,10 +28,17 @@ pub struct Counters {
     pub refused_heads: IntCounterVec,
 }
 
-/// One request between its head and the end of its answer.
-pub struct InFlight(IntGauge);
+/// One of what a gauge counts, for as long as it lives.
+pub struct Counted(IntGauge);
 
-impl Drop for InFlight {
+impl Counted {
+    pub fn one(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -123,16 +130,6 @@ impl Counters {
     pub fn request(&self, route: RouteKind, status: u16, duration: Duration) {
         self.requests[route as usize][class(status)].inc();
         self.duration.observe(duration.as_secs_f64());
-    }
-
-    /// Counts a request for as long as the guard lives.
-    pub fn request_in_flight(&self) -> InFlight {
-        self.in_flight.inc();
-        InFlight(self.in_flight.clone())
-    }
-
-    pub fn requests_in_flight(&self) -> i64 {
-        self.in_flight.get()
     }
 
     pub fn fault(&self, kind: &str) {

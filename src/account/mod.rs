@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use once_cell::sync::Lazy;
 use serde::Serialize;
 
-pub use counters::{Counters, InFlight};
+pub use counters::{Counted, Counters};
 
 /// Log target of the access lines.
 pub const ACCESS: &str = "access";
@@ -42,7 +42,6 @@ impl RouteKind {
 pub struct Record {
     pub started: Instant,
     pub id: u64,
-    pub listener: usize,
     pub client: Option<IpAddr>,
     pub method: http::Method,
     pub route: RouteKind,
@@ -65,12 +64,12 @@ pub struct Record {
     pub client_gone: bool,
 }
 
-impl Record {
-    pub fn new(listener: usize) -> Self {
+impl Default for Record {
+    /// A request that begins now.
+    fn default() -> Self {
         Self {
             started: Instant::now(),
             id: next_id(),
-            listener,
             client: None,
             method: http::Method::GET,
             route: RouteKind::Pass,
@@ -87,7 +86,9 @@ impl Record {
             client_gone: false,
         }
     }
+}
 
+impl Record {
     /// Writes the access line and counts the request.
     pub fn close(&self, counters: &Counters, end: &End<'_>) {
         let &End { listener, upstream, peer, status, response_bytes } = end;
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn counters_are_registered_once_and_rendered() {
         let counters = Counters::new(3).unwrap();
-        let record = Record::new(0);
+        let record = Record::default();
         for status in [200, 0] {
             let end = End { listener: "public", upstream: "gateway", peer: None, status, response_bytes: 0 };
             record.close(&counters, &end);

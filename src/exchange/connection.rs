@@ -123,7 +123,7 @@ impl Failed {
         log::warn!(
             "upstream {}, peer {}: {}: {reason}",
             upstream.name,
-            upstream.peer_names[peer],
+            upstream.peers[peer].name,
             fault.kind()
         );
         Stop::Reply(fault)

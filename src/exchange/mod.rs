@@ -1,5 +1,5 @@
 //! The exchange: how an MCP request lives, from its head to the end of its answer, in the order of the rooms (3 to 9).
-//! Takes Pingora's downstream session and what classify found, gives the answer written or a [`Cut`].
+//! Takes Pingora's downstream session and what classify found, gives the answer written or the reason why it must be cut ([`Stop`]).
 //! Surprise: the whole request body is in our hands before a peer is chosen, because the body says what the request is (era,
 //! method, id), and because a head and a body that leave in one write cost the upstream one wake-up instead of two.
 
@@ -23,7 +23,7 @@ use crate::routing::route::Route;
 use crate::upstream::Upstream;
 use request::{Caller, Inbound};
 
-pub use reply::refuse;
+pub use reply::{REST, refuse};
 
 /// Which MCP route, by the words of the exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -33,7 +33,7 @@ impl Exchange<'_> {
         }
         let known = asked.as_ref().map(Option::as_ref).map_err(|_| Failed);
         let scope = self.target.server_id.as_deref();
-        match decide(known, scope, self.target.transport(), &self.upstream.peer_names) {
+        match decide(known, scope, self.target.transport(), &self.upstream.peers) {
             Decision::Here(peer) => {
                 self.app.registry.renew(key);
                 inbound.claim = asked.ok().flatten();
@@ -84,7 +84,7 @@ impl Exchange<'_> {
     ) -> Result<(SessionKey, Claim), Fault> {
         let key = self.key(session_id);
         let claim = Claim {
-            peer: self.upstream.peer_names[peer].clone(),
+            peer: self.upstream.peers[peer].name.clone(),
             server_id: target.server_id.clone(),
             transport: target.transport(),
         };

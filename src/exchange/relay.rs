@@ -12,8 +12,7 @@ use pingora_core::{Error, ErrorType};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use crate::account::Record;
-use crate::app::App;
+use crate::account::{Counted, Record};
 use crate::logging;
 use crate::mcp::fields;
 use crate::mcp::sse::FirstEvent;
@@ -41,7 +40,7 @@ impl Exchange<'_> {
         let begun = session.as_downstream_mut().write_response_header(head).await;
         begun.map_err(|_| Stop::ClientGone)?;
 
-        let _open = (shape == Shape::EventStream).then(|| Open::count(self.app));
+        let _open = (shape == Shape::EventStream).then(|| Counted::one(&self.app.counters.streams));
         let mut opening = Opening::of(self.target, shape);
         let outcome = self.pump(session, &mut http, peer, shape, &mut opening).await;
         opening.end(self).await;
@@ -57,7 +56,7 @@ impl Exchange<'_> {
             Err(Stop::Cut(error)) => {
                 record.fault = Some("answer_broken");
                 self.app.counters.fault("answer_broken");
-                let peer = &self.upstream.peer_names[peer];
+                let peer = &self.upstream.peers[peer].name;
                 let reason = logging::without_content(&error);
                 log::warn!("upstream {}, peer {peer}: answer broken: {reason}", self.upstream.name);
                 Err(Stop::Cut(error))
@@ -261,20 +260,4 @@ fn named_by(exchange: &Exchange<'_>, url: &str) -> Option<(String, Target)> {
         );
     }
     Some((session_id, messages.unwrap_or_else(|| exchange.target.clone())))
-}
-
-/// Counts an open event stream.
-struct Open<'a>(&'a App);
-
-impl<'a> Open<'a> {
-    fn count(app: &'a App) -> Self {
-        app.counters.streams.inc();
-        Self(app)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.counters.streams.dec();
-    }
 }

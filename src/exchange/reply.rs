@@ -16,8 +16,8 @@ use crate::error::Fault;
 
 use super::request::Caller;
 
-/// How much of a refused body is read before the connection closes, and for how long.
-const REST: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
+/// How much a refused client may still send before the connection closes, bytes, and for how long.
+pub const REST: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
 
 /// Answers with `fault` where nobody's id is known yet.
 pub async fn refuse(

@@ -14,7 +14,7 @@ use pingora_core::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use crate::account::{End, InFlight, Record, RouteKind};
+use crate::account::{Counted, End, Record, RouteKind};
 use crate::app::App;
 use crate::config::settings::Profile;
 use crate::error::Fault;
@@ -33,7 +33,7 @@ pub struct Context {
     pub record: Record,
     pass: pass::Passing,
     /// Held until Pingora has finished with the request.
-    _in_flight: InFlight,
+    _in_flight: Counted,
 }
 
 impl Proxy {
@@ -73,9 +73,9 @@ impl ProxyHttp for Proxy {
 
     fn new_ctx(&self) -> Context {
         Context {
-            record: Record::new(self.listener),
+            record: Record::default(),
             pass: pass::Passing::default(),
-            _in_flight: self.app.counters.request_in_flight(),
+            _in_flight: Counted::one(&self.app.counters.in_flight),
         }
     }
 
@@ -173,7 +173,7 @@ impl ProxyHttp for Proxy {
         let end = End {
             listener: &listener.name,
             upstream: &upstream.name,
-            peer: context.record.peer.map(|peer| upstream.peer_names[peer].as_str()),
+            peer: context.record.peer.map(|peer| upstream.peers[peer].name.as_str()),
             status,
             response_bytes: session.body_bytes_sent(),
         };

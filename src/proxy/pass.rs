@@ -11,7 +11,7 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, Session};
 
-use crate::account::Record;
+use crate::account::{Record, RouteKind};
 use crate::app::App;
 use crate::config::settings::Profile;
 use crate::error::Fault;
@@ -77,7 +77,7 @@ pub(super) fn connect_failed(
         log::warn!(
             "upstream {}, peer {}: connect failed, set aside for {pause:?}: {error}",
             upstream.name,
-            upstream.peer_names[index]
+            upstream.peers[index].name
         );
         context.pass.tried.push(index);
     }
@@ -171,12 +171,16 @@ pub(super) async fn fail(
     error: &Error,
     record: &mut Record,
 ) -> FailToProxy {
+    // The exchange answers and accounts for itself; its error only asks for the cut.
+    if record.route != RouteKind::Pass {
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    }
     let gone = *error.esource() == ErrorSource::Downstream
         && matches!(
             error.etype(),
             ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error
         );
-    if gone || record.client_gone {
+    if gone {
         record.client_gone = true;
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     }
@@ -192,8 +196,7 @@ pub(super) async fn fail(
         ErrorType::InvalidHTTPHeader => answer(Fault::MalformedAnswer),
         _ => answer(Fault::NoAnswer),
     };
-    // The exchange accounts for its own failures before it asks for the cut that leads here.
-    if let Some(fault) = sentence.as_ref().filter(|_| record.fault.is_none()) {
+    if let Some(fault) = &sentence {
         record.fault = Some(fault.kind());
         app.counters.fault(fault.kind());
         log::warn!("pass-through: {}: {}", fault.kind(), logging::without_content(error));

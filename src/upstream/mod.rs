@@ -49,7 +49,6 @@ pub struct Upstream {
     pub id: UpstreamId,
     pub name: String,
     pub peers: Vec<Peer>,
-    pub peer_names: Vec<String>,
     trust: Option<Trust>,
     connect_timeout: Duration,
     write_timeout: Duration,
@@ -69,7 +68,6 @@ impl Upstream {
             id,
             name: upstream.name.clone(),
             peers: upstream.peers.iter().map(Peer::new).collect(),
-            peer_names: upstream.peers.iter().map(|peer| peer.name.clone()).collect(),
             trust,
             connect_timeout: settings.timeouts.connect,
             write_timeout: settings.timeouts.write,
@@ -147,7 +145,7 @@ impl Upstream {
 
     /// Peer for a session that nobody claimed: always the same one, so that an unknown session stays where it is.
     pub fn stable(&self, session_hash: &[u8]) -> usize {
-        rendezvous(session_hash, &self.peer_names)
+        rendezvous(session_hash, &self.peers)
     }
 }
 

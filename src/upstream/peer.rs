@@ -92,6 +92,13 @@ impl Peer {
     }
 }
 
+/// Peers are chosen by name.
+impl AsRef<str> for Peer {
+    fn as_ref(&self) -> &str {
+        &self.name
+    }
+}
+
 /// One request in flight at a peer.
 pub struct Busy<'p>(&'p Peer);
 

@@ -75,8 +75,7 @@ fn exit_when_drained(app: &App, channel: &control::Worker) {
         // Nothing announces that a gauge fell to zero; ten looks a second cost nothing.
         std::thread::park_timeout(QUIET / 5);
         let counters = &app.counters;
-        let left =
-            if channel.stopping() { counters.requests_in_flight() } else { counters.connections.get() };
+        let left = if channel.stopping() { counters.in_flight.get() } else { counters.connections.get() };
         if left > 0 {
             quiet_since = Instant::now();
         }

@@ -4,7 +4,6 @@
 //! head, waits for ever between requests, cuts idle connections at shutdown, and hides that both length fields were sent.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -18,11 +17,10 @@ use tokio::time::timeout;
 
 use super::head::{self, Verdict};
 use super::probe::Probe;
+use crate::account::Counted;
 use crate::app::App;
+use crate::exchange::REST;
 use crate::proxy::Proxy;
-
-/// How much a refused client may still send before the connection closes, and for how long.
-const REST: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
 
 /// The application behind the listeners of one worker thread.
 pub struct Gate {
@@ -159,8 +157,7 @@ impl ServerApp for Gate {
         let listener = self.listener_of(&stream)?;
         let proxy = self.proxies[listener].clone();
         let connections = &self.app.counters.connections;
-        connections.inc();
-        let _open = Open(&self.app);
+        let _open = Counted::one(connections);
         let h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         let most = i64::try_from(self.app.settings.limits.connections).unwrap_or(i64::MAX);
         if connections.get() > most && !self.probe.under_way() {
@@ -181,13 +178,4 @@ impl ServerApp for Gate {
     /// Pingora would cut idle connections here; ours end by their idle time-out, each with its last answer announced by
     /// `Connection: close`.
     async fn cleanup(&self) {}
-}
-
-/// Counts an open connection.
-struct Open<'a>(&'a App);
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.counters.connections.dec();
-    }
 }

@@ -59,8 +59,8 @@ pub fn run() -> u8 {
         }
     };
     match prepare(&start, &channel) {
-        Ok((app, server)) => {
-            serve(app, server, channel);
+        Ok(prepared) => {
+            serve(prepared, channel);
             0
         }
         Err(Failure { fault, reason }) => {
@@ -83,8 +83,15 @@ impl From<String> for Failure {
     }
 }
 
+/// A generation that lacks only its sockets.
+struct Prepared {
+    app: Arc<App>,
+    server: Server,
+    probe: Arc<Probe>,
+}
+
 /// Everything that can fail, before any socket is taken over.
-fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<(Arc<App>, Server), Failure> {
+fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Failure> {
     let env = |name: &str| std::env::var(name).ok();
     let settings = config::load_text(&start.file, &start.config, &env)
         .map_err(|problems| Failure { fault: Fault::Config, reason: problems.to_string() })?;
@@ -109,21 +116,17 @@ fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<(Arc<App>, S
         service.add_tcp(&handoff_name(address, 0));
         server.add_service(service);
     }
-    PROBE.set(probe).map_err(|_| "a worker starts once".to_string())?;
-    Ok((app, server))
+    Ok(Prepared { app, server, probe })
 }
 
-/// The probe of this process, from its preparation to its serving.
-static PROBE: once_cell::sync::OnceCell<Arc<Probe>> = once_cell::sync::OnceCell::new();
-
 /// Takes the sockets over, probes them, says `ready`, and serves until drained.
-fn serve(app: Arc<App>, mut server: Server, channel: Arc<control::Worker>) {
+fn serve(prepared: Prepared, channel: Arc<control::Worker>) {
+    let Prepared { app, mut server, probe } = prepared;
     server.bootstrap();
     let retire = drain::Retire::new(app.clone(), channel.clone());
     std::thread::spawn(move || {
         let deadline = Instant::now() + app.settings.ready_timeout;
-        let probed = PROBE.get().map_or(Ok(()), |probe| probe.run(&app.settings.listeners, deadline));
-        let report = match probed {
+        let report = match probe.run(&app.settings.listeners, deadline) {
             Ok(()) => Report::Ready,
             Err(reason) => Report::Failed { fault: Fault::System, reason },
         };

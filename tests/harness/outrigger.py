@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import yaml
 
+from .http1 import event
 from .paths import outrigger_binary
 from .ports import free_port
 from .processes import Process
@@ -92,6 +93,14 @@ class Outrigger:
     def client(self, tls: ssl.SSLContext | None = None) -> RawClient:
         """A raw connection to the first listener."""
         return RawClient(self.address, tls)
+
+    def open_stream(self) -> RawClient:
+        """A GET stream on /mcp that its upstream has begun with the event `begun`."""
+        client = self.client()
+        client.send(b"GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+        assert client.read_head().status == 200
+        assert client.read_chunk() == event("begun")
+        return client
 
     def ready(self) -> bool:
         return httpx.get(f"{self.admin}/readyz", timeout=2, trust_env=False).status_code == 200
