@@ -16,7 +16,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::symm::Cipher;
 use openssl::x509::{X509, X509Name};
 use outrigger::config;
-use outrigger::config::settings::{LogFormat, Profile, UpstreamId, Verify};
+use outrigger::config::settings::{LogFormat, Profile, RegistryKind, UpstreamId, Verify};
 
 const USAGE: i32 = 64;
 
@@ -88,7 +88,8 @@ fn a_right_file_gives_the_settings_it_says() {
     let peers: Vec<_> = gateway.peers.iter().map(|p| (p.name.as_str(), p.host.as_str(), p.port)).collect();
     assert_eq!(peers, [("w1", "::1", 4444), ("127.0.0.1:4445", "127.0.0.1", 4445)]);
     assert_eq!(settings.sessions.ttl, Duration::from_secs(120));
-    assert_eq!(settings.sessions.embedded.max_sessions, 7);
+    let RegistryKind::Embedded(embedded) = &settings.sessions.registry else { panic!("embedded") };
+    assert_eq!(embedded.max_sessions, 7);
     let limits = &settings.limits;
     assert_eq!((limits.body, limits.headers, limits.header_count, limits.connections), (2 << 20, 1000, 8, 9));
     let times = &settings.timeouts;

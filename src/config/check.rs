@@ -92,6 +92,7 @@ pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option
         upstreams: upstreams?,
         routes: Arc::new(routes?),
         sessions: sessions?,
+        member: None,
         limits: limits?,
         timeouts: timeouts?,
         drain: drain?,
@@ -172,7 +173,11 @@ impl Check<'_> {
             Some(Embedded { path: folder?, max_sessions: count(max_sessions)? })
         });
         let file::Registry::Embedded = registry.good()?;
-        Some(Sessions { ttl: time(ttl)?, embedded: embedded? })
+        Some(Sessions {
+            ttl: time(ttl)?,
+            registry: RegistryKind::Embedded(embedded?),
+            on_registry_failure: OnRegistryFailure::Refuse,
+        })
     }
 
     fn limits(&self, limits: Field<file::Limits>, path: &Path) -> Option<Limits> {
@@ -363,7 +368,8 @@ mod tests {
         assert!(tls.ca.is_none() && tls.identity.is_none());
         assert_eq!(settings.profile, Profile::ContextForge);
         assert_eq!(settings.admin.unwrap().to_string(), "127.0.0.1:9901");
-        assert_eq!(settings.sessions.embedded.path, FilePath::new("/var/lib/outrigger"));
+        let RegistryKind::Embedded(embedded) = &settings.sessions.registry else { panic!("embedded") };
+        assert_eq!(embedded.path, FilePath::new("/var/lib/outrigger"));
         assert_eq!((settings.log.level, settings.log.format), (LevelFilter::Info, LogFormat::Json));
     }
 

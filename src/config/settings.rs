@@ -23,6 +23,8 @@ pub struct Settings {
     pub upstreams: Vec<Upstream>,
     pub routes: Arc<Routes>,
     pub sessions: Sessions,
+    /// This Outrigger among several; `None` = it is alone, or its siblings need not find it.
+    pub member: Option<Member>,
     pub limits: Limits,
     pub timeouts: Timeouts,
     pub drain: Drain,
@@ -106,7 +108,121 @@ pub enum Verify {
 #[derive(Debug, Clone)]
 pub struct Sessions {
     pub ttl: Duration,
-    pub embedded: Embedded,
+    pub registry: RegistryKind,
+    pub on_registry_failure: OnRegistryFailure,
+}
+
+/// Where owners are kept.
+#[derive(Debug, Clone)]
+pub enum RegistryKind {
+    Embedded(Embedded),
+    Redis(Box<Redis>),
+}
+
+/// What becomes of a request whose session's owner cannot be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRegistryFailure {
+    /// 503, to be tried again.
+    Refuse,
+    /// It goes to a local peer, always the same one.
+    Local,
+}
+
+/// The Redis registry, shared by all members.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    pub topology: Topology,
+    /// Used with every server whose URL says `rediss`.
+    pub tls: RedisTls,
+    /// Read anew for every connection, so that it may be rotated; goes before a password in a URL.
+    pub password_file: Option<PathBuf>,
+    /// Before every key of ours.
+    pub prefix: String,
+    /// Bound of every call.
+    pub timeout: Duration,
+    /// Before the gateway's own keys; `None` = they are not read.
+    pub gateway_keys: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Topology {
+    Standalone(RedisServer),
+    Sentinel {
+        /// Never empty.
+        sentinels: Vec<RedisServer>,
+        master: String,
+        /// Credentials, database and TLS of the master; host and port are the sentinels' to tell.
+        login: RedisLogin,
+    },
+    /// Never empty; any of them tells the others.
+    Cluster(Vec<RedisServer>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisServer {
+    /// Host name or IP literal without brackets.
+    pub host: String,
+    pub port: u16,
+    pub login: RedisLogin,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RedisLogin {
+    pub tls: bool,
+    pub database: i64,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+}
+
+/// CAs and client identity towards Redis.
+#[derive(Debug, Clone, Default)]
+pub struct RedisTls {
+    /// CA bundle; `None` = the system's.
+    pub ca: Option<PathBuf>,
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// A text that no print shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// One running Outrigger among several: how the others reach it, and how it reaches them.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Unique among all that share a registry.
+    pub name: String,
+    /// Where it listens for the others; never empty.
+    pub addresses: Vec<SocketAddr>,
+    pub discovery: Discovery,
+    /// `None` = plaintext, asked for by name.
+    pub tls: Option<MemberTls>,
+    /// Connect and handshake to another member, together.
+    pub connect_timeout: Duration,
+}
+
+/// How a member's address is learnt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Discovery {
+    /// Each publishes its own in the registry, and is gone when it has not done so for `ttl`.
+    Published { host: String, port: u16, ttl: Duration },
+    /// By DNS (a StatefulSet's headless service): `{name}` in `host` stands for the member's name.
+    Template { host: String, port: u16 },
+}
+
+/// Both ways between members: every member shows this identity and accepts what this CA signed.
+#[derive(Debug, Clone)]
+pub struct MemberTls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub ca: PathBuf,
+    /// The DNS name in every member's certificate.
+    pub server_name: String,
 }
 
 /// The embedded registry: one LMDB file shared by overlapping generations.

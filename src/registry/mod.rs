@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub use claim::{Claim, Claimed, SessionKey, Transport};
 pub use error::RegistryError;
 
-use crate::config::settings::Sessions;
+use crate::config::settings::{RegistryKind, Sessions};
 use embedded::Embedded;
 
 /// A handle; clones are cheap and are the same registry. One process opens a registry once.
@@ -44,7 +44,13 @@ impl Registry {
     /// # Errors
     /// Only if the folder cannot be used at all. Damaged content is set aside with a log line.
     pub fn open(sessions: &Sessions) -> Result<Registry, RegistryError> {
-        Ok(Self { kind: Kind::Embedded(Arc::new(Embedded::open(sessions)?)) })
+        let kind = match &sessions.registry {
+            RegistryKind::Embedded(embedded) => {
+                Kind::Embedded(Arc::new(Embedded::open(embedded, sessions.ttl)?))
+            }
+            RegistryKind::Redis(_) => unreachable!("the check makes none yet"),
+        };
+        Ok(Self { kind })
     }
 
     /// Who owns the session. `None`: nobody claimed it, or its time is over.

@@ -22,9 +22,12 @@ impl Folder {
     ///
     /// # Errors
     /// That of the last place.
-    pub fn create(last: &Path) -> io::Result<Self> {
+    pub fn create(last: Option<&Path>) -> io::Result<Self> {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let places = runtime.into_iter().chain(["/run".into(), std::env::temp_dir(), last.to_path_buf()]);
+        let places = runtime
+            .into_iter()
+            .chain(["/run".into(), std::env::temp_dir()])
+            .chain(last.map(Path::to_path_buf));
         let mut result = Err(io::ErrorKind::NotFound.into());
         for place in places {
             result = Self::create_in(&place);

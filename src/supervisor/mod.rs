@@ -69,7 +69,7 @@ impl Supervisor {
     fn new(config: &Path, inbox: Sender<Input>) -> Result<(Self, State), Refusal> {
         let plan = Plan::load(config, None)?;
         logging::init(&plan.log, "supervisor");
-        let folder = Folder::create(&plan.folder).map_err(|cause| Refusal {
+        let folder = Folder::create(plan.folder.as_deref()).map_err(|cause| Refusal {
             fault: Fault::System,
             reason: format!("no folder to be had for the upgrade sockets: {cause}"),
         })?;

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::config;
-use crate::config::settings::{LogSettings, Settings, Upstream};
+use crate::config::settings::{LogSettings, RegistryKind, Settings, Upstream};
 
 use super::event::{Fault, Limits};
 use super::sockets::{self, Sockets};
@@ -25,9 +25,9 @@ pub struct Plan {
     pub log: LogSettings,
     /// Whether an upstream is trusted by the system's CAs.
     pub system_cas: bool,
-    /// Folder that is ours alone and writable, because we hold its lock.
-    pub folder: PathBuf,
-    lock: Arc<Flock<File>>,
+    /// Folder that is ours alone and writable, because we hold its lock; none where the registry is elsewhere.
+    pub folder: Option<PathBuf>,
+    lock: Option<Arc<Flock<File>>>,
 }
 
 /// Why there is no plan, for the operator.
@@ -48,10 +48,13 @@ impl Plan {
             .map_err(|problems| of_config(problems.to_string()))?;
         let wanted = sockets::wanted(&settings);
         sockets::check(&wanted).map_err(of_config)?;
-        let folder = settings.sessions.embedded.path.clone();
+        let folder = match &settings.sessions.registry {
+            RegistryKind::Embedded(embedded) => Some(embedded.path.clone()),
+            RegistryKind::Redis(_) => None,
+        };
         let lock = match current.filter(|current| current.folder == folder) {
             Some(current) => current.lock.clone(),
-            None => Arc::new(lock(&folder)?),
+            None => folder.as_deref().map(lock).transpose()?.map(Arc::new),
         };
         let sockets = Sockets::open(&wanted, current.map(|current| &current.sockets))
             .map_err(|cause| of_system(cause.to_string()))?;

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::{Claim, Claimed, Counters, RegistryError, SessionKey};
-use crate::config::settings::Sessions;
+use crate::config::settings;
 use folder::Folder;
 use table::{Millis, Rules, Table};
 use writer::{Answer, Inbox, Task, Totals, Writer};
@@ -47,15 +47,20 @@ struct Shared {
 }
 
 impl Embedded {
-    pub fn open(sessions: &Sessions) -> Result<Self, RegistryError> {
-        let room = sessions.embedded.max_sessions.saturating_mul(ROOM_PER_SESSION).max(LEAST_ROOM);
-        Self::open_with_room(sessions, room.checked_next_power_of_two().unwrap_or(LEAST_ROOM))
+    /// `ttl`: how long a session is remembered after its last use.
+    pub fn open(settings: &settings::Embedded, ttl: Duration) -> Result<Self, RegistryError> {
+        let room = settings.max_sessions.saturating_mul(ROOM_PER_SESSION).max(LEAST_ROOM);
+        Self::open_with_room(settings, ttl, room.checked_next_power_of_two().unwrap_or(LEAST_ROOM))
     }
 
     /// `room`: how large the file may grow, in bytes; a multiple of the page size.
-    fn open_with_room(sessions: &Sessions, room: usize) -> Result<Self, RegistryError> {
-        let path = sessions.embedded.path.clone();
-        let rules = Rules::new(sessions.ttl, sessions.embedded.max_sessions, room);
+    fn open_with_room(
+        settings: &settings::Embedded,
+        ttl: Duration,
+        room: usize,
+    ) -> Result<Self, RegistryError> {
+        let path = settings.path.clone();
+        let rules = Rules::new(ttl, settings.max_sessions, room);
         let folder = Folder::open(&path, rules, room)?;
         let shared = Arc::new(Shared { folder, inbox: Inbox::default(), totals: Totals::default() });
         let writers = Arc::clone(&shared);

@@ -19,7 +19,7 @@ use super::change::Change;
 use super::folder::Folder;
 use super::table::{Millis, Rules, Table};
 use super::{Embedded, now};
-use crate::config::settings::{self, Sessions};
+use crate::config::settings;
 use crate::registry::{Claim, Claimed, RegistryError, SessionKey, Transport};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -44,12 +44,12 @@ impl Drop for TempFolder {
     }
 }
 
-fn sessions(path: &Path, ttl: Duration, max_sessions: usize) -> Sessions {
-    Sessions { ttl, embedded: settings::Embedded { path: path.to_owned(), max_sessions } }
+fn settings_at(path: &Path, max_sessions: usize) -> settings::Embedded {
+    settings::Embedded { path: path.to_owned(), max_sessions }
 }
 
 fn open(folder: &TempFolder) -> Embedded {
-    Embedded::open(&sessions(&folder.0, HOUR, 100_000)).unwrap()
+    Embedded::open(&settings_at(&folder.0, 100_000), HOUR).unwrap()
 }
 
 /// The tables alone, without a writer thread.
@@ -180,7 +180,7 @@ fn a_clock_that_jumps_back_makes_no_claim_immortal_and_loses_none() {
 #[tokio::test]
 async fn beyond_the_bound_the_claim_that_ends_first_goes_first() {
     let folder = TempFolder::new();
-    let registry = Embedded::open(&sessions(&folder.0, HOUR, 3)).unwrap();
+    let registry = Embedded::open(&settings_at(&folder.0, 3), HOUR).unwrap();
     for name in ["s1", "s2", "s3"] {
         registry.claim(&key(name), &owned_by("w1")).await.unwrap();
         let claimed = now();
@@ -199,7 +199,7 @@ async fn beyond_the_bound_the_claim_that_ends_first_goes_first() {
 #[tokio::test]
 async fn a_file_that_fills_up_makes_room_for_new_claims() {
     let folder = TempFolder::new();
-    let registry = Embedded::open_with_room(&sessions(&folder.0, HOUR, 100_000), MIB).unwrap();
+    let registry = Embedded::open_with_room(&settings_at(&folder.0, 100_000), HOUR, MIB).unwrap();
     let with_id_of = |bytes: usize| Claim { server_id: Some("x".repeat(bytes)), ..owned_by("w1") };
     let mut claimed = 0;
     for bytes in [1, 1_000, 1, 3_000] {
@@ -238,7 +238,7 @@ async fn a_file_that_fills_up_holds_a_transaction_that_changes_every_page() {
 async fn a_hot_session_costs_one_write_per_interval() {
     let folder = TempFolder::new();
     let interval = Duration::from_millis(100);
-    let registry = Embedded::open(&sessions(&folder.0, 60 * interval, 10)).unwrap();
+    let registry = Embedded::open(&settings_at(&folder.0, 10), 60 * interval).unwrap();
     let began = Instant::now();
     registry.claim(&key("hot"), &owned_by("w1")).await.unwrap();
     let before = registry.counters().commits;
@@ -281,7 +281,7 @@ async fn one_process_opens_a_folder_once() {
     let folder = TempFolder::new();
     let registry = open(&folder);
     registry.claim(&key("s"), &owned_by("w1")).await.unwrap();
-    let again = Embedded::open(&sessions(&folder.0, HOUR, 10)).err().unwrap();
+    let again = Embedded::open(&settings_at(&folder.0, 10), HOUR).err().unwrap();
     assert_eq!(
         again.to_string(),
         format!(
@@ -292,7 +292,7 @@ async fn one_process_opens_a_folder_once() {
     assert_eq!(registry.ask(&key("s")).unwrap(), Some(owned_by("w1")), "the first is unharmed");
     drop(registry);
     eventually("closed and opened again", || {
-        Embedded::open(&sessions(&folder.0, HOUR, 10))
+        Embedded::open(&settings_at(&folder.0, 10), HOUR)
             .is_ok_and(|registry| registry.ask(&key("s")).unwrap() == Some(owned_by("w1")))
     });
 }
@@ -302,7 +302,7 @@ fn a_folder_that_cannot_be_is_an_error_with_its_path() {
     let folder = TempFolder::new();
     fs::write(folder.0.join("file"), "").unwrap();
     let path = folder.0.join("file/below");
-    let error = Embedded::open(&sessions(&path, HOUR, 10)).err().unwrap();
+    let error = Embedded::open(&settings_at(&path, 10), HOUR).err().unwrap();
     assert!(
         matches!(&error, RegistryError::Folder { path: named, doing: "make the folder", .. } if *named == path)
     );

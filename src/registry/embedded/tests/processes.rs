@@ -99,7 +99,7 @@ async fn a_process_with_a_role() {
     let role = std::env::var(ROLE).unwrap();
     let role = *ROLES.iter().find(|known| format!("{known:?}") == role).unwrap();
     let path = PathBuf::from(std::env::var_os(FOLDER).unwrap());
-    let registry = Embedded::open(&sessions(&path, HOUR, 100_000)).unwrap();
+    let registry = Embedded::open(&settings_at(&path, 100_000), HOUR).unwrap();
     say("ready");
     match role {
         Role::Open => {
