@@ -84,6 +84,7 @@ impl Exchange<'_> {
     ) -> Result<(SessionKey, Claim), Fault> {
         let key = self.key(session_id);
         let claim = Claim {
+            member: None,
             peer: self.upstream.peers[peer].name.clone(),
             server_id: target.server_id.clone(),
             transport: target.transport(),

@@ -13,6 +13,9 @@ pub struct SessionKey([u8; 32]);
 /// Who owns a session, and under which scope it was opened. Never changes while its owner lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
+    /// The member whose peer it is; `None` = the peer is the same one for whoever reads this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
     /// The name of the owning peer in its upstream.
     pub peer: String,
     /// The server id of the path that opened the session; `None` = it was opened without one (`/mcp`).
@@ -50,14 +53,32 @@ impl SessionKey {
 
     /// First 12 hex digits: the "session hash" of logs.
     pub fn short(&self) -> String {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let digits = self.0[..6].iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+        hex(&self.0[..6])
+    }
+
+    /// All 64 hex digits.
+    pub fn hex(&self) -> String {
+        hex(&self.0)
+    }
+
+    /// Reads what [`Self::hex`] wrote.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+        let bytes: Option<Vec<u8>> =
+            pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
+        Some(Self(bytes?.try_into().ok()?))
     }
 
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 impl fmt::Debug for SessionKey {
@@ -92,6 +113,7 @@ mod tests {
 
     fn claim(server_id: Option<&str>) -> Claim {
         Claim {
+            member: None,
             peer: "w1".into(),
             server_id: server_id.map(Into::into),
             transport: Transport::StreamableHttp,
@@ -104,9 +126,14 @@ mod tests {
             String::from_utf8(claim(Some("a\"b")).to_json()).unwrap(),
             r#"{"peer":"w1","server_id":"a\"b","transport":"streamable-http"}"#
         );
+        let elsewhere = Claim { member: Some("m1".into()), ..claim(None) };
+        assert_eq!(
+            String::from_utf8(elsewhere.to_json()).unwrap(),
+            r#"{"member":"m1","peer":"w1","transport":"streamable-http"}"#
+        );
         let legacy = Claim { transport: Transport::HttpSse, ..claim(None) };
         assert_eq!(String::from_utf8(legacy.to_json()).unwrap(), r#"{"peer":"w1","transport":"http-sse"}"#);
-        for claim in [claim(Some("x")), claim(Some("")), legacy] {
+        for claim in [claim(Some("x")), claim(Some("")), legacy, elsewhere] {
             assert_eq!(Claim::from_json(&claim.to_json()), Some(claim));
         }
     }
@@ -114,7 +141,7 @@ mod tests {
     #[test]
     fn more_keys_are_ignored_and_unknown_transports_are_no_claim() {
         assert_eq!(
-            Claim::from_json(br#"{"peer":"w1","transport":"streamable-http","member":"m1"}"#),
+            Claim::from_json(br#"{"peer":"w1","transport":"streamable-http","colour":"red"}"#),
             Some(claim(None))
         );
         assert_eq!(Claim::from_json(br#"{"peer":"w1","transport":"carrier-pigeon"}"#), None);
@@ -128,6 +155,16 @@ mod tests {
         assert_eq!(key.short(), "6a7c4556f488");
         assert_ne!(key, SessionKey::new("gatewaya", "bc"));
         assert_ne!(key, SessionKey::new("other", "abc"));
+    }
+
+    #[test]
+    fn hex_and_back() {
+        let key = SessionKey::new("gateway", "abc");
+        assert_eq!(SessionKey::from_hex(&key.hex()), Some(key));
+        assert!(key.hex().starts_with(&key.short()));
+        for no_key in ["", "6a", "zz", &"0".repeat(63), &"0".repeat(66), &"g".repeat(64), &"é".repeat(32)] {
+            assert_eq!(SessionKey::from_hex(no_key), None, "{no_key}");
+        }
     }
 
     #[test]

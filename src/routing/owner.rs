@@ -55,7 +55,7 @@ mod tests {
     use Transport::{HttpSse, StreamableHttp};
 
     fn claim(peer: &str, server_id: Option<&str>, transport: Transport) -> Claim {
-        Claim { peer: peer.into(), server_id: server_id.map(Into::into), transport }
+        Claim { member: None, peer: peer.into(), server_id: server_id.map(Into::into), transport }
     }
 
     #[test]

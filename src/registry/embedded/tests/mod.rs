@@ -62,7 +62,12 @@ fn key(name: impl ToString) -> SessionKey {
 }
 
 fn owned_by(peer: &str) -> Claim {
-    Claim { peer: peer.into(), server_id: Some("a".into()), transport: Transport::StreamableHttp }
+    Claim {
+        member: None,
+        peer: peer.into(),
+        server_id: Some("a".into()),
+        transport: Transport::StreamableHttp,
+    }
 }
 
 /// One write transaction that takes place at `AT`.
