@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::account::Counters;
 use crate::config::settings::{Listener, Settings, UpstreamId};
+use crate::members::Members;
 use crate::registry::Registry;
 use crate::upstream::{Upstream, Upstreams};
 
@@ -12,13 +13,26 @@ pub struct App {
     pub settings: Settings,
     pub upstreams: Upstreams,
     pub registry: Registry,
+    /// `None`: this Outrigger is no member.
+    pub members: Option<Members>,
     pub counters: Counters,
     draining: AtomicBool,
 }
 
 impl App {
-    pub fn new(settings: Settings, upstreams: Upstreams, registry: Registry, counters: Counters) -> Self {
-        Self { settings, upstreams, registry, counters, draining: AtomicBool::new(false) }
+    pub fn new(
+        settings: Settings,
+        upstreams: Upstreams,
+        registry: Registry,
+        members: Option<Members>,
+        counters: Counters,
+    ) -> Self {
+        Self { settings, upstreams, registry, members, counters, draining: AtomicBool::new(false) }
+    }
+
+    /// This member's name, if it is one of several.
+    pub fn me(&self) -> Option<&str> {
+        self.members.as_ref().map(|members| members.me.as_str())
     }
 
     /// Position of a listener in the settings → the listener and its upstream.

@@ -35,6 +35,12 @@ pub enum Fault {
     /// The owner is gone, or never was in this scope.
     SessionLost,
     RegistryUnavailable,
+    /// The member that holds the session does not answer, and nobody knows whether it is gone.
+    OwnerUnreachable,
+    /// A request that one member forwarded would be forwarded again.
+    ForwardedTwice,
+    /// Something else than a forwarded request came in where only members may.
+    NotForwarded,
     /// No peer could be connected to.
     NoPeer,
     ConnectTimeout,
@@ -65,11 +71,13 @@ impl Fault {
             | Self::BrokenFraming
             | Self::MalformedSession => Blame::Client,
             Self::AmbiguousPath | Self::NoSuchPath | Self::NoHost | Self::TooManyFields => Blame::Client,
+            Self::NotForwarded => Blame::Client,
             Self::SessionLost | Self::NoPeer | Self::ConnectTimeout | Self::TlsHandshake => Blame::Upstream,
             Self::WriteFailed | Self::FirstByteTimeout | Self::NoAnswer | Self::MalformedAnswer => {
                 Blame::Upstream
             }
             Self::TooManyConnections | Self::RegistryUnavailable => Blame::Outrigger,
+            Self::OwnerUnreachable | Self::ForwardedTwice => Blame::Outrigger,
         }
     }
 
@@ -78,6 +86,7 @@ impl Fault {
         match self {
             Self::BadMessage(_) | Self::BatchRefused | Self::BrokenEncoding | Self::BrokenFraming => 400,
             Self::MalformedSession | Self::AmbiguousPath | Self::NoHost => 400,
+            Self::NotForwarded => 403,
             Self::NoSuchPath | Self::SessionLost => 404,
             Self::BodyTooSlow => 408,
             Self::BodyTooLarge { .. } => 413,
@@ -88,8 +97,9 @@ impl Fault {
             | Self::WriteFailed
             | Self::NoAnswer
             | Self::MalformedAnswer => 502,
-            Self::TooManyConnections | Self::RegistryUnavailable => 503,
+            Self::TooManyConnections | Self::RegistryUnavailable | Self::OwnerUnreachable => 503,
             Self::ConnectTimeout | Self::FirstByteTimeout => 504,
+            Self::ForwardedTwice => 508,
         }
     }
 
@@ -124,6 +134,9 @@ impl Fault {
             Self::TooManyConnections => "Too many connections",
             Self::SessionLost => "Session not found; initialize again",
             Self::RegistryUnavailable => "The session registry is unavailable; try again",
+            Self::OwnerUnreachable => "The session's owner cannot be reached; try again",
+            Self::ForwardedTwice => "The request was forwarded in a circle",
+            Self::NotForwarded => "Only members come in here",
             Self::NoPeer => "The upstream cannot be reached",
             Self::ConnectTimeout => "Connecting to the upstream took too long",
             Self::TlsHandshake => "The TLS handshake with the upstream failed",
@@ -152,6 +165,9 @@ impl Fault {
             Self::TooManyConnections => "too_many_connections",
             Self::SessionLost => "session_lost",
             Self::RegistryUnavailable => "registry_unavailable",
+            Self::OwnerUnreachable => "owner_unreachable",
+            Self::ForwardedTwice => "forwarded_twice",
+            Self::NotForwarded => "not_forwarded",
             Self::NoPeer => "no_peer",
             Self::ConnectTimeout => "connect_timeout",
             Self::TlsHandshake => "tls_handshake",
@@ -164,7 +180,27 @@ impl Fault {
 
     /// `Retry-After` in seconds, where waiting helps.
     pub fn retry_after(&self) -> Option<u32> {
-        matches!(self, Self::TooManyConnections | Self::RegistryUnavailable | Self::NoPeer).then_some(1)
+        let helps = matches!(
+            self,
+            Self::TooManyConnections | Self::RegistryUnavailable | Self::OwnerUnreachable | Self::NoPeer
+        );
+        helps.then_some(1)
+    }
+
+    /// What another member says has failed behind it, by [`Self::kind`]. What it cannot have said is no answer.
+    pub fn of_member(kind: &str) -> Self {
+        const BEHIND: [Fault; 9] = [
+            Fault::SessionLost,
+            Fault::ForwardedTwice,
+            Fault::TooManyConnections,
+            Fault::NoPeer,
+            Fault::ConnectTimeout,
+            Fault::TlsHandshake,
+            Fault::WriteFailed,
+            Fault::FirstByteTimeout,
+            Fault::NoAnswer,
+        ];
+        BEHIND.into_iter().find(|fault| fault.kind() == kind).unwrap_or(Self::MalformedAnswer)
     }
 }
 
@@ -191,6 +227,9 @@ mod tests {
             TooManyConnections,
             SessionLost,
             RegistryUnavailable,
+            OwnerUnreachable,
+            ForwardedTwice,
+            NotForwarded,
             NoPeer,
             ConnectTimeout,
             TlsHandshake,

@@ -10,7 +10,7 @@
 //! | 1 | listener | which listener, who the hop is | [`worker`] (gate), [`mcp::forwarded`] |
 //! | 2 | classify | route and server id on the decoded path | [`routing::route`], [`proxy`] |
 //! | 3 | identify | era, session, who is calling | [`mcp::jsonrpc`], [`routing::session`], [`exchange`] |
-//! | 4 | locate | the session's owner | [`registry`], [`routing::owner`] |
+//! | 4 | locate | the session's owner, here or at another member | [`registry`], [`routing::owner`], [`members`] |
 //! | 5 | rewrite request | `params.server_id` spliced in; fields stripped and set | [`mcp::splice`], [`mcp::fields`] |
 //! | 6 | connect | the peer; another only where nothing was sent | [`upstream`], [`routing::balance`] |
 //! | 7 | send and receive | one write; first byte in time; the client's going away ends it | [`exchange`] |
@@ -32,6 +32,7 @@ pub mod error;
 pub mod exchange;
 pub mod logging;
 pub mod mcp;
+pub mod members;
 pub mod proxy;
 pub mod registry;
 pub mod routing;

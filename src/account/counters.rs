@@ -21,6 +21,7 @@ pub struct Counters {
     pub connects: IntCounter,
     pub connect_failures: IntCounter,
     pub retries: IntCounter,
+    pub forwarded: IntCounter,
     pub server_id_replaced: IntCounter,
     pub sessions_claimed: IntCounter,
     pub sessions_released: IntCounter,
@@ -101,6 +102,10 @@ impl Counters {
                 "Connections to peers that failed",
             )?,
             retries: counter("outrigger_retries_total", "Requests sent to a peer a second time")?,
+            forwarded: counter(
+                "outrigger_forwarded_total",
+                "Requests forwarded to the member that holds their session",
+            )?,
             server_id_replaced: counter(
                 "outrigger_server_id_replaced_total",
                 "params.server_id members of clients that were replaced by the path's",

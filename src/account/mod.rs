@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use once_cell::sync::Lazy;
 use serde::Serialize;
 
+use crate::config::settings::UpstreamId;
 pub use counters::{Counted, Counters};
 
 /// Log target of the access lines.
@@ -35,6 +36,15 @@ impl RouteKind {
         (Self::Pass, "pass"),
         (Self::Refused, "refused"),
     ];
+
+    pub fn as_str(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+
+    /// Reads what [`Self::as_str`] wrote; a name that is none counts as passed through.
+    pub fn named(name: &str) -> Self {
+        Self::ALL.into_iter().find(|(_, own)| *own == name).map_or(Self::Pass, |(kind, _)| kind)
+    }
 }
 
 /// The story of one request, filled room by room.
@@ -52,8 +62,14 @@ pub struct Record {
     pub rpc_method: Option<String>,
     /// `request`, `notification`, `response`, `batch`.
     pub message: Option<&'static str>,
+    pub upstream: Option<UpstreamId>,
     /// Position of the peer that was asked last.
     pub peer: Option<usize>,
+    /// Another member that the request was forwarded to, and its peer that answered.
+    pub member: Option<String>,
+    pub member_peer: Option<String>,
+    /// Another member that forwarded the request.
+    pub from_member: Option<String>,
     /// Connections tried.
     pub attempts: u32,
     pub request_bytes: usize,
@@ -78,7 +94,11 @@ impl Default for Record {
             era: None,
             rpc_method: None,
             message: None,
+            upstream: None,
             peer: None,
+            member: None,
+            member_peer: None,
+            from_member: None,
             attempts: 0,
             request_bytes: 0,
             first_byte: None,
@@ -108,8 +128,10 @@ impl Record {
             era: self.era,
             rpc_method: self.rpc_method.as_deref(),
             message: self.message,
-            upstream: peer.map(|_| upstream),
+            upstream: peer.and(upstream),
             peer,
+            member: self.member.as_deref(),
+            from_member: self.from_member.as_deref(),
             attempts: self.attempts,
             status,
             request_bytes: self.request_bytes,
@@ -126,7 +148,7 @@ impl Record {
 /// What is known only when a request has ended, and the names of its positions.
 pub struct End<'a> {
     pub listener: &'a str,
-    pub upstream: &'a str,
+    pub upstream: Option<&'a str>,
     pub peer: Option<&'a str>,
     /// 0 = no answer was begun.
     pub status: u16,
@@ -155,6 +177,10 @@ struct Line<'a> {
     upstream: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_member: Option<&'a str>,
     attempts: u32,
     status: u16,
     request_bytes: usize,
@@ -214,7 +240,7 @@ mod tests {
         let counters = Counters::new(3).unwrap();
         let record = Record::default();
         for status in [200, 0] {
-            let end = End { listener: "public", upstream: "gateway", peer: None, status, response_bytes: 0 };
+            let end = End { listener: "public", upstream: None, peer: None, status, response_bytes: 0 };
             record.close(&counters, &end);
         }
         counters.fault("no_peer");

@@ -39,9 +39,6 @@ pub struct PublicKey(pub Vec<u8>);
 /// Pingora hands at most this many sockets to a new process (pingora-core 0.9.1, transfer_fd/mod.rs).
 const MAX_SOCKETS: usize = 32;
 const MAX_DEFAULT_THREADS: usize = 8;
-/// What Pingora's HTTP/1 parser reads at most (pingora-core 0.9.1, protocols/http/v1/common.rs).
-const MAX_HEADER_BYTES: usize = 1_048_575;
-const MAX_HEADER_COUNT: usize = 256;
 
 /// Checks the whole file. `None` if anything was said to the report.
 pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option<Settings> {
@@ -183,14 +180,14 @@ impl Check<'_> {
     fn limits(&self, limits: Field<file::Limits>, path: &Path) -> Option<Limits> {
         let file::Limits { body, headers, header_count, connections } = limits.good()?;
         let headers = headers.good().map(|size| size.0);
-        if headers.is_some_and(|bytes| bytes > MAX_HEADER_BYTES) {
+        if headers.is_some_and(|bytes| bytes > Limits::MOST_HEADER_BYTES) {
             self.report.say(&path.key("headers"), "must be at most 1023KiB; Pingora reads no more");
         }
         let header_count = count(header_count);
-        if header_count.is_some_and(|count| count > MAX_HEADER_COUNT) {
+        if header_count.is_some_and(|count| count > Limits::MOST_HEADER_COUNT) {
             self.report.say(
                 &path.key("header_count"),
-                format!("must be at most {MAX_HEADER_COUNT}; Pingora reads no more"),
+                format!("must be at most {}; Pingora reads no more", Limits::MOST_HEADER_COUNT),
             );
         }
         Some(Limits {

@@ -246,6 +246,12 @@ pub struct Limits {
     pub connections: usize,
 }
 
+impl Limits {
+    /// What Pingora's HTTP/1 parser reads at most (pingora-core 0.9.1, protocols/http/v1/common.rs).
+    pub const MOST_HEADER_BYTES: usize = 1_048_575;
+    pub const MOST_HEADER_COUNT: usize = 256;
+}
+
 #[derive(Debug, Clone)]
 pub struct Timeouts {
     /// TCP connect and TLS handshake to a peer, each.

@@ -3,6 +3,8 @@
 //! for connect and handshake errors. After the write a stale kept-alive connection looks exactly like a server that died at work,
 //! so what may not run twice is never sent twice.
 
+use std::fmt::Arguments;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pingora_core::ErrorType;
@@ -16,10 +18,10 @@ use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
 use crate::logging;
+use crate::upstream::dial::Unreachable;
 use crate::upstream::peer::Busy;
-use crate::upstream::{Unreachable, Upstream};
 
-use super::ownership::Owner;
+use super::ownership::Near;
 use super::request::Inbound;
 use super::{Exchange, Stop};
 
@@ -27,9 +29,15 @@ use super::{Exchange, Stop};
 pub(crate) struct Answer<'u> {
     pub head: Box<ResponseHeader>,
     pub http: Http1,
-    pub peer: usize,
-    /// Counts the request at its peer until the answer has been relayed.
-    pub busy: Busy<'u>,
+    pub source: Source<'u>,
+}
+
+/// Who answers.
+pub(crate) enum Source<'u> {
+    /// A peer of ours; counted as busy until its answer has been relayed.
+    Near { peer: usize, _busy: Busy<'u> },
+    /// A peer of another member's.
+    Far { member: String, peer: String, address: SocketAddr },
 }
 
 impl<'e> Exchange<'e> {
@@ -37,7 +45,7 @@ impl<'e> Exchange<'e> {
     pub(crate) async fn send(
         &self,
         session: &mut Session,
-        owner: Owner,
+        owner: Near,
         wire: &[u8],
         inbound: &Inbound,
         record: &mut Record,
@@ -48,8 +56,8 @@ impl<'e> Exchange<'e> {
         let mut unreachable = Fault::NoPeer;
         loop {
             let peer = match owner {
-                Owner::Claimed(peer) | Owner::Unclaimed(peer) => peer,
-                Owner::Any => upstream.choose(&tried).ok_or_else(|| Stop::Reply(unreachable.clone()))?,
+                Near::Claimed(peer) | Near::Unclaimed(peer) => peer,
+                Near::Any => upstream.choose(&tried).ok_or_else(|| Stop::Reply(unreachable.clone()))?,
             };
             record.attempts += 1;
             let busy = upstream.peers[peer].busy();
@@ -59,13 +67,13 @@ impl<'e> Exchange<'e> {
                 Some(stream) => stream,
                 None => match self.connect(peer).await {
                     Ok(stream) => stream,
-                    Err(error) if owner == Owner::Any => {
+                    Err(error) if owner == Near::Any => {
                         tried.push(peer);
                         unreachable = error.fault;
                         continue;
                     }
-                    Err(error) if error.gone && matches!(owner, Owner::Claimed(_)) => {
-                        return Err(self.lost(inbound).await);
+                    Err(error) if error.gone && matches!(owner, Near::Claimed(_)) => {
+                        return Err(self.lost(inbound).await.into());
                     }
                     Err(error) => return Err(error.fault.into()),
                 },
@@ -74,13 +82,16 @@ impl<'e> Exchange<'e> {
             match receive(session, self.app, stream, wire).await {
                 Ok((http, head)) => {
                     record.first_byte = Some(record.started.elapsed());
-                    return Ok(Answer { head, http, peer, busy });
+                    return Ok(Answer { head, http, source: Source::Near { peer, _busy: busy } });
                 }
                 Err(Failed::Unanswered { .. }) if reused && !fresh && inbound.may_run_twice() => {
                     self.app.counters.retries.inc();
                     fresh = true;
                 }
-                Err(failed) => return Err(failed.stop(upstream, peer)),
+                Err(failed) => {
+                    let who = format_args!("upstream {}, peer {}", upstream.name, upstream.peers[peer].name);
+                    return Err(failed.stop(who));
+                }
             }
         }
     }
@@ -89,18 +100,10 @@ impl<'e> Exchange<'e> {
         self.app.counters.connects.inc();
         self.upstream.connect(peer).await.inspect_err(|_| self.app.counters.connect_failures.inc())
     }
-
-    /// Nobody listens where the session lived: the claim goes, and the client learns at once that it must initialise again.
-    async fn lost(&self, inbound: &Inbound) -> Stop {
-        if let (Some(key), Some(claim)) = (&inbound.session, &inbound.claim) {
-            self.release(key, claim).await;
-        }
-        Stop::Reply(Fault::SessionLost)
-    }
 }
 
 /// Why no head of an answer came.
-enum Failed {
+pub(crate) enum Failed {
     ClientGone,
     Write(String),
     Timeout,
@@ -112,7 +115,8 @@ enum Failed {
 }
 
 impl Failed {
-    fn stop(self, upstream: &Upstream, peer: usize) -> Stop {
+    /// `who`: for the log.
+    pub fn stop(self, who: Arguments<'_>) -> Stop {
         let (fault, reason) = match self {
             Self::ClientGone => return Stop::ClientGone,
             Self::Write(reason) => (Fault::WriteFailed, reason),
@@ -120,12 +124,7 @@ impl Failed {
             Self::Unanswered { reason } => (Fault::NoAnswer, reason),
             Self::Broken(reason) => (Fault::MalformedAnswer, reason),
         };
-        log::warn!(
-            "upstream {}, peer {}: {}: {reason}",
-            upstream.name,
-            upstream.peers[peer].name,
-            fault.kind()
-        );
+        log::warn!("{who}: {}: {reason}", fault.kind());
         Stop::Reply(fault)
     }
 }
@@ -143,7 +142,7 @@ enum Watch {
 }
 
 /// One write, then the head of the final answer; the client's going away ends the wait.
-async fn receive(
+pub(crate) async fn receive(
     session: &mut Session,
     app: &App,
     mut stream: Stream,

@@ -3,7 +3,9 @@
 //! Surprise: the whole request body is in our hands before a peer is chosen, because the body says what the request is (era,
 //! method, id), and because a head and a body that leave in one write cost the upstream one wake-up instead of two.
 
+mod arrival;
 mod connection;
+mod forward;
 pub(crate) mod outbound;
 mod ownership;
 pub(crate) mod relay;
@@ -17,12 +19,15 @@ use pingora_proxy::Session;
 
 use crate::account::{Record, RouteKind};
 use crate::app::App;
+use crate::config::settings::Listener;
 use crate::error::Fault;
 use crate::registry::Transport;
 use crate::routing::route::Route;
 use crate::upstream::Upstream;
+use ownership::Owner;
 use request::{Caller, Inbound};
 
+pub use arrival::arrive;
 pub use reply::{REST, refuse};
 
 /// Which MCP route, by the words of the exchange.
@@ -38,12 +43,11 @@ pub enum Endpoint {
 pub struct Target {
     pub endpoint: Endpoint,
     pub server_id: Option<String>,
-    pub listener: usize,
 }
 
 impl Target {
     /// `None` for routes that are not MCP's.
-    pub fn of(route: Route<'_>, listener: usize) -> Option<Self> {
+    pub fn of(route: Route<'_>) -> Option<Self> {
         let owned = |server_id: Option<Cow<'_, str>>| server_id.map(Cow::into_owned);
         let (endpoint, server_id) = match route {
             Route::Mcp { server_id } => (Endpoint::Mcp, owned(server_id)),
@@ -51,7 +55,7 @@ impl Target {
             Route::Message { server_id } => (Endpoint::Message, owned(server_id)),
             Route::Pass | Route::Refused(_) => return None,
         };
-        Some(Self { endpoint, server_id, listener })
+        Some(Self { endpoint, server_id })
     }
 
     pub fn kind(&self) -> RouteKind {
@@ -87,19 +91,29 @@ impl From<Fault> for Stop {
     }
 }
 
-/// Runs the exchange and answers for it where the upstream did not. `Err` = the connection must be cut.
+/// Runs the exchange of a client's request at this listener and answers for it where the upstream did not. `Err` = the
+/// connection must be cut.
 pub async fn run(
     session: &mut Session,
     app: &App,
+    listener: usize,
     target: Target,
     record: &mut Record,
 ) -> pingora_core::Result<()> {
     session.as_downstream_mut().set_write_timeout(Some(app.settings.timeouts.write));
-    let exchange = Exchange { app, upstream: app.listener(target.listener).1, target: &target };
+    let (listener, upstream) = app.listener(listener);
+    let exchange = Exchange { app, upstream, target: &target, scope: listener.scope };
     let mut caller = Caller::unread(&session.req_header().method);
-    match exchange.rooms(session, &mut caller, record).await {
-        Ok(()) => Ok(()),
+    match exchange.rooms(session, listener, &mut caller, record).await {
         Err(Stop::Reply(fault)) => reply::fault(session, app, &caller, &fault, record).await,
+        ended => finish(session, ended, record),
+    }
+}
+
+/// The end of an exchange that owes no reply.
+fn finish(session: &mut Session, ended: Result<(), Stop>, record: &mut Record) -> pingora_core::Result<()> {
+    match ended {
+        Ok(()) | Err(Stop::Reply(_)) => Ok(()),
         Err(Stop::ClientGone) => {
             record.client_gone = true;
             session.as_downstream_mut().set_keepalive(None);
@@ -117,6 +131,8 @@ pub(crate) struct Exchange<'e> {
     pub app: &'e App,
     pub upstream: &'e Upstream,
     pub target: &'e Target,
+    /// Whether the path's server id is spliced in.
+    pub scope: bool,
 }
 
 impl Exchange<'_> {
@@ -124,10 +140,11 @@ impl Exchange<'_> {
     async fn rooms(
         &self,
         session: &mut Session,
+        listener: &Listener,
         caller: &mut Caller,
         record: &mut Record,
     ) -> Result<(), Stop> {
-        let body = request::read_body(session, self.app).await?;
+        let body = request::read_body(session, self.app, self.app.settings.limits.body).await?;
         let mut inbound = Inbound::identify(session, self, body).map_err(|unidentified| {
             *caller = unidentified.caller;
             unidentified.fault
@@ -136,18 +153,21 @@ impl Exchange<'_> {
         inbound.describe(record);
 
         let owner = self.locate(&mut inbound).await?;
-        let wire = outbound::rewrite(session, self.app, self.target, &inbound, record);
+        let hop = self.hop(&owner, &inbound, record.id);
+        let outbound = outbound::rewrite(session, self.app, listener, &inbound, hop.as_ref(), record);
 
-        let answer = self.send(session, owner, &wire, &inbound, record).await?;
-        self.note_session(&inbound, &answer.head, answer.peer).await?;
+        let answer = match &owner {
+            Owner::Far(far) => self.forward(session, far, &outbound, &inbound, record).await?,
+            Owner::Near(near) => self.send(session, *near, &outbound.wire, &inbound, record).await?,
+        };
+        self.note_session(&inbound, &answer).await?;
         // The answer may be a stream that lives for days; the request need not live with it.
-        drop((wire, inbound));
+        drop((outbound, inbound));
         self.relay(session, answer, record).await
     }
 
     /// The server id to be spliced in, unless the listener leaves scopes alone.
     fn scope(&self) -> Option<&str> {
-        let (listener, _) = self.app.listener(self.target.listener);
-        self.target.server_id.as_deref().filter(|_| listener.scope)
+        self.target.server_id.as_deref().filter(|_| self.scope)
     }
 }

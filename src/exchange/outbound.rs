@@ -8,38 +8,47 @@ use pingora_proxy::Session;
 
 use crate::account::Record;
 use crate::app::App;
-use crate::config::settings::Profile;
+use crate::config::settings::{Listener, Profile};
 use crate::mcp::fields;
-use crate::mcp::forwarded::{self, Claims, Hop, Origin};
+use crate::mcp::forwarded::{self, Claims, Origin};
+use crate::routing::hop::{HOP, Hop};
 
-use super::Target;
 use super::request::Inbound;
 
-/// Room 5, second half: the request as it goes out, head and body in wire form. The same function for every path that a request can take.
+/// A request in wire form.
+pub(crate) struct Outbound {
+    pub wire: Vec<u8>,
+    /// Where the body begins.
+    pub body_at: usize,
+}
+
+/// Room 5, second half: the request as it goes out. The same function for every path that a request can take: one that is
+/// forwarded differs by the field that says so, and its last member takes that away.
 pub(crate) fn rewrite(
     session: &Session,
     app: &App,
-    target: &Target,
+    listener: &Listener,
     inbound: &Inbound,
+    hop: Option<&Hop<'_>>,
     record: &mut Record,
-) -> Vec<u8> {
-    let origin = public_origin(session, app, target.listener);
+) -> Outbound {
+    let origin = public_origin(session, listener);
     record.client = Some(origin.client);
     let mut wire = Vec::with_capacity(1024 + inbound.body.len());
-    write_head(&mut wire, session.req_header(), app.settings.profile, inbound, &origin);
+    write_head(&mut wire, session.req_header(), app.settings.profile, inbound, &origin, hop);
+    let body_at = wire.len();
     wire.extend_from_slice(&inbound.body);
-    wire
+    Outbound { wire, body_at }
 }
 
 /// What is public about the request, by the listener's `trusted_proxies`.
-pub(crate) fn public_origin(session: &Session, app: &App, listener: usize) -> Origin {
+pub(crate) fn public_origin(session: &Session, settings: &Listener) -> Origin {
     let head = session.req_header();
-    let (settings, _) = app.listener(listener);
     let address = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
     let authority = head.uri.authority().map(|authority| authority.as_str());
     // HTTP/1.0 may leave `Host` out; HTTP/1.1 upstream may not.
     let local = session.server_addr().map(|address| address.to_string());
-    let hop = Hop {
+    let hop = forwarded::Hop {
         address: address.unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
         tls: settings.tls.is_some(),
         host: head
@@ -112,6 +121,7 @@ fn write_head(
     profile: Profile,
     inbound: &Inbound,
     origin: &Origin,
+    hop: Option<&Hop<'_>>,
 ) {
     for part in [inbound.method.as_str().as_bytes(), b" ", origin_form(head), b" HTTP/1.1\r\n"] {
         wire.extend_from_slice(part);
@@ -145,6 +155,9 @@ fn write_head(
     field("x-forwarded-proto", if origin.https { b"https" } else { b"http" });
     if !inbound.body.is_empty() || inbound.method == http::Method::POST {
         field("content-length", inbound.body.len().to_string().as_bytes());
+    }
+    if let Some(hop) = hop {
+        field(HOP, hop.encode().as_bytes());
     }
     wire.extend_from_slice(b"\r\n");
 }

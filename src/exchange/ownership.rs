@@ -1,20 +1,29 @@
 //! Rooms 4 and 8: whose session it is. Asked before the request goes anywhere, told when an answer begins or ends a session.
 //! Takes the session id that the request names and the head of its answer, gives an [`Owner`] and keeps the registry true.
-//! Surprise: a session that cannot be recorded is not given out where several peers could get its next request, because
+//! Surprise: a session that cannot be recorded is not given out where others could get its next request, because
 //! a wrong owner's answer is worse than none.
 
-use pingora_http::ResponseHeader;
-
+use crate::config::settings::OnRegistryFailure;
 use crate::error::Fault;
-use crate::registry::{Claim, Claimed, SessionKey};
-use crate::routing::owner::{Decision, Failed, decide};
+use crate::registry::{Claim, Claimed, RegistryError, SessionKey};
+use crate::routing::owner::{Asking, Decision, Failed, decide};
 
-use super::request::Inbound;
+use super::connection::{Answer, Source};
+use super::request::{Caller, Inbound, Named};
 use super::{Exchange, Target};
 
-/// Room 4: which peer, and whether anybody else may stand in for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Room 4: who gets the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Owner {
+    /// A peer of ours.
+    Near(Near),
+    /// A peer of another member's.
+    Far(Far),
+}
+
+/// Which of our peers, and whether another may stand in for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Near {
     /// This peer holds the session.
     Claimed(usize),
     /// Nobody is known to hold it; always the same peer is asked.
@@ -23,72 +32,111 @@ pub(crate) enum Owner {
     Any,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Far {
+    pub member: String,
+    /// `None`: that member knows.
+    pub peer: Option<String>,
+}
+
 impl Exchange<'_> {
     /// Where the request's session lives.
     pub(crate) async fn locate(&self, inbound: &mut Inbound) -> Result<Owner, Fault> {
-        let Some(key) = &inbound.session else { return Ok(Owner::Any) };
+        let Some(Named { key, .. }) = &inbound.session else { return Ok(Owner::Near(Near::Any)) };
         let asked = self.app.registry.ask(key).await;
         if let Err(error) = &asked {
             log::warn!("session {}: the registry did not answer: {error}", key.short());
         }
         let known = asked.as_ref().map(Option::as_ref).map_err(|_| Failed);
-        let scope = self.target.server_id.as_deref();
-        match decide(known, scope, self.target.transport(), &self.upstream.peers) {
-            Decision::Here(peer) => {
-                self.app.registry.renew(key);
-                inbound.claim = asked.ok().flatten();
-                Ok(Owner::Claimed(peer))
-            }
-            Decision::Unclaimed => Ok(Owner::Unclaimed(self.upstream.stable(key.as_bytes()))),
+        let asking =
+            Asking { server_id: self.target.server_id.as_deref(), transport: self.target.transport() };
+        let owner = match decide(known, asking, self.app.me(), &self.upstream.peers) {
+            Decision::Here(peer) => Owner::Near(Near::Claimed(peer)),
+            Decision::At(member) => self.at(member, known.ok().flatten(), inbound)?,
+            Decision::Unclaimed => self.unclaimed(key),
             Decision::Lost => {
                 if let Ok(Some(claim)) = asked {
                     self.release(key, &claim).await;
                 }
-                Err(Fault::SessionLost)
+                return Err(Fault::SessionLost);
             }
-            Decision::WrongScope | Decision::WrongTransport => Err(Fault::SessionLost),
-            Decision::Unavailable => Err(Fault::RegistryUnavailable),
+            Decision::WrongScope | Decision::WrongTransport => return Err(Fault::SessionLost),
+            Decision::Unavailable => match self.app.settings.sessions.on_registry_failure {
+                OnRegistryFailure::Refuse => return Err(Fault::RegistryUnavailable),
+                OnRegistryFailure::Local => self.unclaimed(key),
+            },
+        };
+        inbound.claim = asked.ok().flatten();
+        if inbound.claim.is_some() {
+            self.app.registry.renew(key);
         }
+        Ok(owner)
     }
 
-    /// A 2xx answer to `initialize` that brings a session id makes its peer the owner; a session that its client ended, or that
-    /// its owner does not know, is released.
-    pub(crate) async fn note_session(
-        &self,
-        inbound: &Inbound,
-        head: &ResponseHeader,
-        peer: usize,
-    ) -> Result<(), Fault> {
+    fn at(&self, member: &str, claim: Option<&Claim>, inbound: &Inbound) -> Result<Owner, Fault> {
+        if inbound.forwarded {
+            log::error!(
+                "a request that a member forwarded came in at a public listener; its owner is {member}: is `member.advertise` right?"
+            );
+            return Err(Fault::ForwardedTwice);
+        }
+        Ok(Owner::Far(Far { member: member.to_owned(), peer: claim.map(|claim| claim.peer.clone()) }))
+    }
+
+    fn unclaimed(&self, key: &SessionKey) -> Owner {
+        Owner::Near(Near::Unclaimed(self.upstream.stable(key.as_bytes())))
+    }
+
+    /// A 2xx answer to `initialize` that brings a session id makes its peer the owner; so does a whole answer to a request of
+    /// a session that nobody had claimed. A session that its client ended, or that its owner does not know, is released.
+    pub(crate) async fn note_session(&self, inbound: &Inbound, answer: &Answer<'_>) -> Result<(), Fault> {
+        let head = &answer.head;
         let status = head.status;
         if inbound.is_initialize() && status.is_success() {
             let id = head.headers.get("mcp-session-id").and_then(|value| value.to_str().ok());
             if let Some(id) = id.filter(|id| !id.is_empty()) {
-                self.claim(self.target, id, peer).await?;
+                self.claim(self.target, id, &answer.source).await?;
             }
         }
+        let Some(Named { key, id }) = &inbound.session else { return Ok(()) };
         let deleted = inbound.method == http::Method::DELETE && status.is_success();
         let unknown_there = status == http::StatusCode::NOT_FOUND;
-        if let (Some(key), Some(claim), true) = (&inbound.session, &inbound.claim, deleted || unknown_there) {
-            self.release(key, claim).await;
-            self.app.counters.sessions_released.inc();
+        match &inbound.claim {
+            Some(claim) if deleted || unknown_there => {
+                self.release(key, claim).await;
+                self.app.counters.sessions_released.inc();
+            }
+            Some(_) => {}
+            None => {
+                let answered = status == http::StatusCode::OK && matches!(inbound.caller, Caller::Request(_));
+                if answered && !inbound.is_initialize() && self.app.registry.is_shared() {
+                    self.adopt(id, &answer.source).await;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Records that `peer` owns the session, which answers under `target`; gives back what is to be released in the end.
+    /// A session from before our time, or one that the registry forgot, answered: whoever did owns it from now on, so that every
+    /// member finds it there (alone, we find it anyway). The first claim stands, and where none can be made the next answer makes it.
+    async fn adopt(&self, session_id: &str, source: &Source<'_>) {
+        if let Err(error) =
+            self.app.registry.claim(&self.key(session_id), &self.claim_of(self.target, source)).await
+        {
+            log::debug!("session {} could not be adopted: {error}", self.key(session_id).short());
+        }
+    }
+
+    /// Records that the source of an answer owns the session, which answers under `target`; gives back what is to be
+    /// released in the end.
     pub(crate) async fn claim(
         &self,
         target: &Target,
         session_id: &str,
-        peer: usize,
+        source: &Source<'_>,
     ) -> Result<(SessionKey, Claim), Fault> {
         let key = self.key(session_id);
-        let claim = Claim {
-            member: None,
-            peer: self.upstream.peers[peer].name.clone(),
-            server_id: target.server_id.clone(),
-            transport: target.transport(),
-        };
+        let claim = self.claim_of(target, source);
         match self.app.registry.claim(&key, &claim).await {
             Ok(Claimed::Won) => self.app.counters.sessions_claimed.inc(),
             Ok(Claimed::Held(other)) => {
@@ -99,20 +147,43 @@ impl Exchange<'_> {
                     other.peer
                 );
             }
-            Err(error) => {
-                log::error!("session {} could not be claimed: {error}", key.short());
-                if self.upstream.peers.len() > 1 {
-                    return Err(Fault::RegistryUnavailable);
-                }
-            }
+            Err(error) => self.unrecorded(&key, &error)?,
         }
         Ok((key, claim))
+    }
+
+    /// A session that nobody else can find is given out only where nobody else would look for it.
+    fn unrecorded(&self, key: &SessionKey, error: &RegistryError) -> Result<(), Fault> {
+        log::error!("session {} could not be claimed: {error}", key.short());
+        let shared = self.upstream.peers.len() > 1 || self.app.registry.is_shared();
+        match self.app.settings.sessions.on_registry_failure {
+            OnRegistryFailure::Refuse if shared => Err(Fault::RegistryUnavailable),
+            OnRegistryFailure::Refuse | OnRegistryFailure::Local => Ok(()),
+        }
+    }
+
+    fn claim_of(&self, target: &Target, source: &Source<'_>) -> Claim {
+        let (member, peer) = match source {
+            Source::Near { peer, .. } => {
+                (self.app.me().map(str::to_owned), self.upstream.peers[*peer].name.clone())
+            }
+            Source::Far { member, peer, .. } => (Some(member.clone()), peer.clone()),
+        };
+        Claim { member, peer, server_id: target.server_id.clone(), transport: target.transport() }
     }
 
     pub(crate) async fn release(&self, key: &SessionKey, claim: &Claim) {
         if let Err(error) = self.app.registry.release(key, claim).await {
             log::warn!("session {} could not be released: {error}", key.short());
         }
+    }
+
+    /// Nobody is where the session lived: the claim goes, and the client learns at once that it must initialise again.
+    pub(crate) async fn lost(&self, inbound: &Inbound) -> Fault {
+        if let (Some(Named { key, .. }), Some(claim)) = (&inbound.session, &inbound.claim) {
+            self.release(key, claim).await;
+        }
+        Fault::SessionLost
     }
 
     pub(crate) fn key(&self, session_id: &str) -> SessionKey {

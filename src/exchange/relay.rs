@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header;
+use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_core::{Error, ErrorType};
 use pingora_http::ResponseHeader;
@@ -20,7 +21,7 @@ use crate::mcp::whole::Whole;
 use crate::registry::{Claim, SessionKey};
 use crate::routing::session::session_in_query;
 
-use super::connection::{Answer, client_gone};
+use super::connection::{Answer, Source, client_gone};
 use super::{Endpoint, Exchange, Stop, Target};
 
 impl Exchange<'_> {
@@ -31,7 +32,7 @@ impl Exchange<'_> {
         answer: Answer<'_>,
         record: &mut Record,
     ) -> Result<(), Stop> {
-        let Answer { head, mut http, peer, busy } = answer;
+        let Answer { head, mut http, source } = answer;
         let shape = Shape::of(&head);
         if self.app.draining() {
             session.as_downstream_mut().set_keepalive(None);
@@ -42,26 +43,45 @@ impl Exchange<'_> {
 
         let _open = (shape == Shape::EventStream).then(|| Counted::one(&self.app.counters.streams));
         let mut opening = Opening::of(self.target, shape);
-        let outcome = self.pump(session, &mut http, peer, shape, &mut opening).await;
+        let outcome = self.pump(session, &mut http, &source, shape, &mut opening).await;
         opening.end(self).await;
-        drop(busy);
         match outcome {
             Ok(()) => {
                 http.respect_keepalive();
                 if let Some(stream) = http.reuse().await {
-                    self.upstream.keep(peer, stream);
+                    self.keep(&source, stream);
                 }
                 Ok(())
             }
             Err(Stop::Cut(error)) => {
                 record.fault = Some("answer_broken");
                 self.app.counters.fault("answer_broken");
-                let peer = &self.upstream.peers[peer].name;
                 let reason = logging::without_content(&error);
-                log::warn!("upstream {}, peer {peer}: answer broken: {reason}", self.upstream.name);
+                log::warn!(
+                    "upstream {}, {}: answer broken: {reason}",
+                    self.upstream.name,
+                    self.describe(&source)
+                );
                 Err(Stop::Cut(error))
             }
             Err(stop) => Err(stop),
+        }
+    }
+
+    /// Gives a connection back to where it came from.
+    fn keep(&self, source: &Source<'_>, stream: Stream) {
+        match (source, &self.app.members) {
+            (Source::Near { peer, .. }, _) => self.upstream.keep(*peer, stream),
+            (Source::Far { address, .. }, Some(members)) => members.keep(*address, stream),
+            (Source::Far { .. }, None) => {}
+        }
+    }
+
+    /// For the log.
+    fn describe(&self, source: &Source<'_>) -> String {
+        match source {
+            Source::Near { peer, .. } => format!("peer {}", self.upstream.peers[*peer].name),
+            Source::Far { member, peer, .. } => format!("peer {peer} of member {member}"),
         }
     }
 
@@ -69,7 +89,7 @@ impl Exchange<'_> {
         &self,
         session: &mut Session,
         http: &mut Http1,
-        peer: usize,
+        source: &Source<'_>,
         shape: Shape,
         opening: &mut Opening,
     ) -> Result<(), Stop> {
@@ -103,7 +123,7 @@ impl Exchange<'_> {
                 whole.push(&chunk);
             }
             deadline.as_mut().reset((Instant::now() + silence).into());
-            let chunk = opening.pass(self, peer, chunk).await?;
+            let chunk = opening.pass(self, source, chunk).await?;
             let end = http.is_body_done() && opening.is_open();
             write(session, chunk, end).await?;
             if end {
@@ -209,14 +229,19 @@ impl Opening {
         matches!(self, Self::Past { .. })
     }
 
-    async fn pass(&mut self, exchange: &Exchange<'_>, peer: usize, chunk: Bytes) -> Result<Bytes, Stop> {
+    async fn pass(
+        &mut self,
+        exchange: &Exchange<'_>,
+        source: &Source<'_>,
+        chunk: Bytes,
+    ) -> Result<Bytes, Stop> {
         let Self::Awaiting(first) = self else { return Ok(chunk) };
         let step = first.push(&chunk);
         let done = first.done();
         let mut claimed = None;
         if let Some((session_id, messages)) = step.endpoint.as_deref().and_then(|url| named_by(exchange, url))
         {
-            let claim = exchange.claim(&messages, &session_id, peer).await;
+            let claim = exchange.claim(&messages, &session_id, source).await;
             claimed = Some(claim.map_err(|_| Stop::Cut(unclaimed()))?);
         }
         if done {
@@ -252,8 +277,7 @@ fn named_by(exchange: &Exchange<'_>, url: &str) -> Option<(String, Target)> {
         None => address,
     };
     let route = exchange.app.settings.routes.classify(path.as_bytes(), false);
-    let messages =
-        Target::of(route, exchange.target.listener).filter(|target| target.endpoint == Endpoint::Message);
+    let messages = Target::of(route).filter(|target| target.endpoint == Endpoint::Message);
     if messages.is_none() {
         log::warn!(
             "the endpoint event's path {path} is none of routes.message; its messages may miss the session's owner"

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
+use crate::routing::hop::HOP_FAULT;
 
 use super::request::Caller;
 
@@ -27,6 +28,21 @@ pub async fn refuse(
     record: &mut Record,
 ) -> pingora_core::Result<()> {
     self::fault(session, app, &Caller::Bare, fault, record).await
+}
+
+/// Tells another member what failed here; it words the reply, because it knows the caller.
+pub(crate) async fn to_member(
+    session: &mut Session,
+    app: &App,
+    fault: &Fault,
+    record: &mut Record,
+) -> pingora_core::Result<()> {
+    record.fault = Some(fault.kind());
+    app.counters.fault(fault.kind());
+    let mut head = ResponseHeader::build(fault.status(), Some(2))?;
+    head.insert_header(header::CONTENT_LENGTH, 0)?;
+    head.insert_header(HOP_FAULT, fault.kind())?;
+    send(session, app, head, Bytes::new(), closes(fault), record).await
 }
 
 /// Answers with `fault`.
@@ -55,8 +71,20 @@ pub(crate) async fn fault(
         // RFC 9110 §15.5.16: says what would have been accepted.
         head.insert_header(header::ACCEPT_ENCODING, "gzip, deflate, identity")?;
     }
+    send(session, app, head, body, closes(fault), record).await
+}
+
+/// `close`: the connection is over in any case.
+async fn send(
+    session: &mut Session,
+    app: &App,
+    head: ResponseHeader,
+    body: Bytes,
+    close: bool,
+    record: &mut Record,
+) -> pingora_core::Result<()> {
     let unread = !session.as_downstream_mut().is_body_done();
-    if unread || app.draining() || closes(fault) {
+    if unread || app.draining() || close {
         session.as_downstream_mut().set_keepalive(None);
     }
     let downstream = session.as_downstream_mut();

@@ -15,6 +15,7 @@ use crate::error::Fault;
 use crate::mcp::jsonrpc::{self, Envelope, Kind};
 use crate::mcp::splice;
 use crate::registry::{Claim, SessionKey};
+use crate::routing::hop::{HOP, Hop};
 use crate::routing::session::{Era, SessionHeader, session_header, session_in_query};
 
 use super::{Endpoint, Exchange, Stop};
@@ -41,6 +42,13 @@ impl Caller {
     }
 }
 
+/// A session as a request names it.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    pub id: String,
+    pub key: SessionKey,
+}
+
 /// The request as it came in, its body spliced.
 #[derive(Debug)]
 pub(crate) struct Inbound {
@@ -52,7 +60,9 @@ pub(crate) struct Inbound {
     /// JSON-RPC method of a single message.
     pub rpc_method: Option<String>,
     /// Session that the request names, if its era has sessions.
-    pub session: Option<SessionKey>,
+    pub session: Option<Named>,
+    /// Another member's mark is on it, although it came in by a public listener.
+    pub forwarded: bool,
     /// What the registry holds for that session; filled by locate.
     pub claim: Option<Claim>,
     message: Option<&'static str>,
@@ -63,26 +73,38 @@ impl Inbound {
     /// Room 3, and the splice of room 5 in the same pass over the body. Refuses what is no JSON-RPC.
     pub fn identify(session: &Session, exchange: &Exchange<'_>, body: Bytes) -> Result<Self, Unidentified> {
         let head = session.req_header();
-        let mut inbound = Self {
-            received_bytes: body.len(),
-            method: head.method.clone(),
-            caller: Caller::Bare,
-            era: Era::Legacy,
-            rpc_method: None,
-            session: None,
-            claim: None,
-            message: None,
-            body,
-        };
+        let mut inbound = Self::new(head, body);
+        inbound.forwarded = head.headers.contains_key(HOP);
         if inbound.method == http::Method::POST {
             inbound.read_message(exchange.app, exchange.scope())?;
         }
         if inbound.era.has_sessions() {
             let named = named_session(head, exchange.target.endpoint);
             let id = named.map_err(|fault| Unidentified::by(&inbound, fault))?;
-            inbound.session = id.map(|id| exchange.key(&id));
+            inbound.session = id.map(|id| Named { key: exchange.key(&id), id });
         }
         Ok(inbound)
+    }
+
+    /// A request that another member has identified.
+    pub fn of_member(head: &RequestHeader, hop: &Hop<'_>, body: Bytes) -> Self {
+        let rpc_method = hop.method.as_deref().map(str::to_owned);
+        Self { rpc_method, ..Self::new(head, body) }
+    }
+
+    fn new(head: &RequestHeader, body: Bytes) -> Self {
+        Self {
+            received_bytes: body.len(),
+            method: head.method.clone(),
+            caller: Caller::Bare,
+            era: Era::Legacy,
+            rpc_method: None,
+            session: None,
+            forwarded: false,
+            claim: None,
+            message: None,
+            body,
+        }
     }
 
     fn read_message(&mut self, app: &App, scope: Option<&str>) -> Result<(), Unidentified> {
@@ -145,7 +167,7 @@ impl Inbound {
         record.era = (self.method == http::Method::POST).then(|| self.era.as_str());
         record.rpc_method.clone_from(&self.rpc_method);
         record.message = self.message;
-        record.session = self.session.as_ref().map(SessionKey::short);
+        record.session = self.session.as_ref().map(|named| named.key.short());
         record.request_bytes = self.received_bytes;
     }
 }
@@ -181,9 +203,8 @@ fn named_session(head: &RequestHeader, endpoint: Endpoint) -> Result<Option<Stri
 /// Memory for a body that is announced but not there yet, bytes.
 const PROMISED: usize = 64 * 1024;
 
-/// Reads the whole body, decoded. Bounded by `limits.body` (before and after decoding) and `timeouts.request_body`.
-pub(crate) async fn read_body(session: &mut Session, app: &App) -> Result<Bytes, Stop> {
-    let limit = app.settings.limits.body;
+/// Reads the whole body, decoded. Bounded by `limit` bytes (before and after decoding) and by `timeouts.request_body`.
+pub(crate) async fn read_body(session: &mut Session, app: &App, limit: usize) -> Result<Bytes, Stop> {
     let announced = session
         .req_header()
         .headers

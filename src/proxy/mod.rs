@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, Result};
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
@@ -22,10 +22,19 @@ use crate::exchange::{self, Target, outbound::origin_form};
 use crate::mcp::forwarded::is_authority;
 use crate::routing::route::{Refused, Route};
 
-/// One listener's requests.
+/// Where a request comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// A listener of the settings, by its position.
+    Listener(usize),
+    /// The member listener.
+    Member,
+}
+
+/// The requests of one door.
 pub struct Proxy {
     app: Arc<App>,
-    listener: usize,
+    door: Door,
 }
 
 /// What is remembered of a request between filters.
@@ -37,8 +46,18 @@ pub struct Context {
 }
 
 impl Proxy {
-    pub fn new(app: Arc<App>, listener: usize) -> Self {
-        Self { app, listener }
+    pub fn new(app: Arc<App>, door: Door) -> Self {
+        Self { app, door }
+    }
+
+    /// The listener whose requests pass through; what members forward never does.
+    fn listener(&self) -> Result<usize> {
+        match self.door {
+            Door::Listener(listener) => Ok(listener),
+            Door::Member => {
+                Error::e_explain(ErrorType::InternalError, "a forwarded request does not pass through")
+            }
+        }
     }
 
     /// Room 2: MCP target, pass through (`None`), or refused.
@@ -61,7 +80,7 @@ impl Proxy {
                 // MCP has no transport by Upgrade: a request that asks for one here is a request like any other, or it
                 // would slip past the splice and the session's scope.
                 let carries_mcp = matches!(head.method, Method::POST | Method::GET | Method::DELETE);
-                Ok(Target::of(route, self.listener).filter(|_| carries_mcp))
+                Ok(Target::of(route).filter(|_| carries_mcp))
             }
         }
     }
@@ -83,11 +102,15 @@ impl ProxyHttp for Proxy {
         let record = &mut context.record;
         record.method = session.req_header().method.clone();
         record.client = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
+        let Door::Listener(listener) = self.door else {
+            return exchange::arrive(session, &self.app, record).await.map(|()| true);
+        };
+        record.upstream = Some(self.app.listener(listener).1.id);
         match self.classify(session.req_header()) {
             Ok(Some(target)) => {
                 record.route = target.kind();
                 record.server_id.clone_from(&target.server_id);
-                exchange::run(session, &self.app, target, record).await.map(|()| true)
+                exchange::run(session, &self.app, listener, target, record).await.map(|()| true)
             }
             Ok(None) => Ok(false),
             Err(fault) => {
@@ -98,7 +121,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
-        pass::peer(session, &self.app, self.listener, context).await
+        pass::peer(session, &self.app, self.listener()?, context).await
     }
 
     fn fail_to_connect(
@@ -108,7 +131,7 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
         error: Box<Error>,
     ) -> Box<Error> {
-        pass::connect_failed(&self.app, self.listener, context, error)
+        pass::connect_failed(&self.app, context, error)
     }
 
     async fn connected_to_upstream(
@@ -120,7 +143,7 @@ impl ProxyHttp for Proxy {
         _: Option<&pingora_core::protocols::Digest>,
         context: &mut Context,
     ) -> Result<()> {
-        pass::connected(&self.app, self.listener, context, reused);
+        pass::connected(&self.app, context, reused);
         Ok(())
     }
 
@@ -130,7 +153,7 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
-        pass::request_head(session, &self.app, self.listener, request, &mut context.record)
+        pass::request_head(session, &self.app, self.listener()?, request, &mut context.record)
     }
 
     async fn request_body_filter(
@@ -168,12 +191,18 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, context: &mut Context) {
-        let status = session.response_written().map_or(0, |head| head.status.as_u16());
-        let (listener, upstream) = self.app.listener(self.listener);
+        let answer = session.response_written().filter(|head| head.status != http::StatusCode::CONTINUE);
+        let status = answer.map_or(0, |head| head.status.as_u16());
+        let record = &context.record;
+        let upstream = record.upstream.map(|id| self.app.upstream(id));
+        let near = upstream.zip(record.peer).map(|(upstream, peer)| upstream.peers[peer].name.as_str());
         let end = End {
-            listener: &listener.name,
-            upstream: &upstream.name,
-            peer: context.record.peer.map(|peer| upstream.peers[peer].name.as_str()),
+            listener: match self.door {
+                Door::Listener(listener) => &self.app.listener(listener).0.name,
+                Door::Member => "member",
+            },
+            upstream: upstream.map(|upstream| upstream.name.as_str()),
+            peer: record.member_peer.as_deref().or(near),
             status,
             response_bytes: session.body_bytes_sent(),
         };

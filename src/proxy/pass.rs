@@ -13,7 +13,7 @@ use pingora_proxy::{FailToProxy, Session};
 
 use crate::account::{Record, RouteKind};
 use crate::app::App;
-use crate::config::settings::Profile;
+use crate::config::settings::{Profile, UpstreamId};
 use crate::error::Fault;
 use crate::exchange::outbound::{Dropped, joined_cookie, origin_form, public_origin};
 use crate::exchange::relay::connection_fields;
@@ -25,7 +25,7 @@ use super::Context;
 #[derive(Debug, Default)]
 pub(super) struct Passing {
     tried: Vec<usize>,
-    current: Option<usize>,
+    current: Option<(UpstreamId, usize)>,
 }
 
 /// A healthy peer that was not tried before.
@@ -39,7 +39,7 @@ pub(super) async fn peer(
     let index = upstream
         .choose(&context.pass.tried)
         .ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no peer left"))?;
-    context.pass.current = Some(index);
+    context.pass.current = Some((upstream.id, index));
     context.record.attempts += 1;
     context.record.peer = Some(index);
     session.as_downstream_mut().set_write_timeout(Some(app.settings.timeouts.write));
@@ -63,16 +63,11 @@ fn longest_silence(app: &App, head: &RequestHeader) -> Duration {
     if accepts_stream { app.settings.drain.timeout.max(timeouts.first_byte) } else { timeouts.first_byte }
 }
 
-pub(super) fn connect_failed(
-    app: &App,
-    listener: usize,
-    context: &mut Context,
-    mut error: Box<Error>,
-) -> Box<Error> {
-    let (_, upstream) = app.listener(listener);
+pub(super) fn connect_failed(app: &App, context: &mut Context, mut error: Box<Error>) -> Box<Error> {
     app.counters.connects.inc();
     app.counters.connect_failures.inc();
-    if let Some(index) = context.pass.current.take() {
+    if let Some((id, index)) = context.pass.current.take() {
+        let upstream = app.upstream(id);
         let pause = upstream.peers[index].failed();
         log::warn!(
             "upstream {}, peer {}: connect failed, set aside for {pause:?}: {error}",
@@ -80,16 +75,15 @@ pub(super) fn connect_failed(
             upstream.peers[index].name
         );
         context.pass.tried.push(index);
+        error.set_retry(context.pass.tried.len() < upstream.peers.len());
     }
-    error.set_retry(context.pass.tried.len() < upstream.peers.len());
     error
 }
 
-pub(super) fn connected(app: &App, listener: usize, context: &Context, reused: bool) {
-    let (_, upstream) = app.listener(listener);
-    if let (Some(index), false) = (context.pass.current, reused) {
+pub(super) fn connected(app: &App, context: &Context, reused: bool) {
+    if let (Some((id, index)), false) = (context.pass.current, reused) {
         app.counters.connects.inc();
-        upstream.peers[index].reached();
+        app.upstream(id).peers[index].reached();
     }
 }
 
@@ -101,7 +95,7 @@ pub(super) fn request_head(
     request: &mut RequestHeader,
     record: &mut Record,
 ) -> Result<()> {
-    let origin = public_origin(session, app, listener);
+    let origin = public_origin(session, app.listener(listener).0);
     record.client = Some(origin.client);
     let head = session.req_header();
     let upgrade = session.is_upgrade_req();

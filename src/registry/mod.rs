@@ -5,11 +5,13 @@
 mod claim;
 mod embedded;
 mod error;
+mod store;
 
 use std::sync::Arc;
 
 pub use claim::{Claim, Claimed, SessionKey, Transport};
 pub use error::RegistryError;
+pub use store::Store;
 
 use crate::config::settings::{RegistryKind, Sessions};
 use embedded::Embedded;
@@ -91,6 +93,14 @@ impl Registry {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.count(),
         }
+    }
+
+    pub fn store(&self) -> Option<Store> {
+        None
+    }
+
+    pub fn is_shared(&self) -> bool {
+        false
     }
 
     pub fn counters(&self) -> Counters {

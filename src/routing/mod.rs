@@ -1,7 +1,9 @@
-//! Where a request belongs: its route (`route`), its era and session (`session`), its owner (`owner`) and, where nobody owns it, its peer (`balance`).
+//! Where a request belongs: its route (`route`), its era and session (`session`), its owner (`owner`) and the way there (`hop`)
+//! or, where nobody owns it, its peer (`balance`).
 //! Takes paths, headers and bodies as plain values, gives decisions. Pure: nothing here waits for anything.
 
 pub mod balance;
+pub mod hop;
 pub mod owner;
 pub mod route;
 pub mod session;

@@ -34,6 +34,11 @@ impl Era {
         self == Self::Legacy
     }
 
+    /// Reads what [`Self::as_str`] wrote.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Legacy, Self::Modern].into_iter().find(|era| era.as_str() == name)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Legacy => "legacy",

@@ -1,22 +1,23 @@
 //! Upstreams and their peers: trust (`trust`), addresses, load and passive health (`peer`), and kept-alive connections (`pool`).
-//! Takes the checked settings, gives connections. [`Upstream::target`] is the only function that builds a Pingora peer.
+//! Takes the checked settings, gives connections. [`dial::Dialer`] is the only builder of Pingora peers.
 //! Surprise: the pool is per thread, because every worker thread is a runtime of its own and a socket is best used where it was opened.
 
+pub mod dial;
 pub mod peer;
 pub mod pool;
 pub mod trust;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pingora_core::connectors::TransportConnector;
 use pingora_core::protocols::Stream;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorType};
 
 use crate::config::settings::{self, Settings, UpstreamId};
 use crate::error::Fault;
 use crate::routing::balance::{least_loaded_of_two, rendezvous};
+use dial::{Dialer, Timeouts, Unreachable};
 use peer::Peer;
 use trust::Trust;
 
@@ -49,11 +50,7 @@ pub struct Upstream {
     pub id: UpstreamId,
     pub name: String,
     pub peers: Vec<Peer>,
-    trust: Option<Trust>,
-    connect_timeout: Duration,
-    write_timeout: Duration,
-    pool_idle: Duration,
-    connector: Arc<TransportConnector>,
+    dialer: Dialer,
 }
 
 impl Upstream {
@@ -64,22 +61,53 @@ impl Upstream {
         connector: Arc<TransportConnector>,
     ) -> Result<Self, String> {
         let trust = upstream.tls.as_ref().map(Trust::load).transpose()?;
+        let timeouts = Timeouts {
+            connect: settings.timeouts.connect,
+            connect_total: settings.timeouts.connect * 2,
+            write: settings.timeouts.write,
+            idle: settings.timeouts.upstream_idle,
+        };
         Ok(Self {
             id,
             name: upstream.name.clone(),
             peers: upstream.peers.iter().map(Peer::new).collect(),
-            trust,
-            connect_timeout: settings.timeouts.connect,
-            write_timeout: settings.timeouts.write,
-            pool_idle: settings.timeouts.upstream_idle,
-            connector,
+            dialer: Dialer { trust, timeouts, connector },
         })
     }
 
-    /// The only builder of peers: address, trust domain and time-outs of peer `index`.
+    /// A Pingora peer for peer `index`: address, trust domain and time-outs.
     pub async fn target(&self, index: usize) -> Result<HttpPeer, Fault> {
+        Ok(self.dialer.target(self.address(index).await?))
+    }
+
+    /// A kept-alive connection to peer `index`, if there is one of this thread.
+    pub fn pooled(&self, index: usize) -> Option<Stream> {
+        self.dialer.pooled(&pool::Key::Peer(self.id, index))
+    }
+
+    /// Gives a connection back whose answer was read to its end.
+    pub fn keep(&self, index: usize, stream: Stream) {
+        self.dialer.keep(pool::Key::Peer(self.id, index), stream);
+    }
+
+    /// Opens a connection to peer `index` and records how that went.
+    pub async fn connect(&self, index: usize) -> Result<Stream, Unreachable> {
+        let address = self.address(index).await.map_err(|fault| Unreachable { fault, gone: false })?;
         let peer = &self.peers[index];
-        let address = peer.resolve().await.map_err(|error| {
+        self.dialer.connect(address).await.inspect(|_| peer.reached()).map_err(|error| {
+            let ejected = peer.failed();
+            log::warn!(
+                "upstream {}, peer {}: connect failed, set aside for {ejected:?}: {error}",
+                self.name,
+                peer.name
+            );
+            Unreachable::from(&*error)
+        })
+    }
+
+    async fn address(&self, index: usize) -> Result<SocketAddr, Fault> {
+        let peer = &self.peers[index];
+        peer.resolve().await.map_err(|error| {
             log::warn!(
                 "upstream {}, peer {}: {} cannot be resolved: {error}",
                 self.name,
@@ -87,47 +115,7 @@ impl Upstream {
                 peer.host
             );
             Fault::NoPeer
-        })?;
-        let mut target = match &self.trust {
-            Some(trust) => trust.target(address),
-            None => HttpPeer::new(address, false, String::new()),
-        };
-        target.options.connection_timeout = Some(self.connect_timeout);
-        target.options.total_connection_timeout = Some(self.connect_timeout * 2);
-        target.options.write_timeout = Some(self.write_timeout);
-        target.options.idle_timeout = Some(self.pool_idle);
-        Ok(target)
-    }
-
-    /// A kept-alive connection to peer `index`, if there is one of this thread.
-    pub fn pooled(&self, index: usize) -> Option<Stream> {
-        pool::take((self.id, index), self.pool_idle)
-    }
-
-    /// Gives a connection back whose answer was read to its end.
-    pub fn keep(&self, index: usize, stream: Stream) {
-        pool::put((self.id, index), stream, self.pool_idle);
-    }
-
-    /// Opens a connection to peer `index` and records how that went.
-    pub async fn connect(&self, index: usize) -> Result<Stream, Unreachable> {
-        let peer = &self.peers[index];
-        let target = self.target(index).await.map_err(|fault| Unreachable { fault, gone: false })?;
-        match self.connector.new_stream(&target).await {
-            Ok(stream) => {
-                peer.reached();
-                Ok(stream)
-            }
-            Err(error) => {
-                let ejected = peer.failed();
-                log::warn!(
-                    "upstream {}, peer {}: connect failed, set aside for {ejected:?}: {error}",
-                    self.name,
-                    peer.name
-                );
-                Err(Unreachable::from_pingora(&error))
-            }
-        }
+        })
     }
 
     /// Peer for a request without a session: the less loaded of two healthy ones, leaving out those tried before.
@@ -146,29 +134,5 @@ impl Upstream {
     /// Peer for a session that nobody claimed: always the same one, so that an unknown session stays where it is.
     pub fn stable(&self, session_hash: &[u8]) -> usize {
         rendezvous(session_hash, &self.peers)
-    }
-}
-
-/// Why no connection came about. Nothing was sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreachable {
-    pub fault: Fault,
-    /// The address answered that nobody is there: whatever lived behind it is gone.
-    pub gone: bool,
-}
-
-impl Unreachable {
-    fn from_pingora(error: &Error) -> Self {
-        match error.etype() {
-            ErrorType::ConnectRefused => Self { fault: Fault::NoPeer, gone: true },
-            ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => {
-                Self { fault: Fault::ConnectTimeout, gone: false }
-            }
-            ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
-                Self { fault: Fault::TlsHandshake, gone: false }
-            }
-            ErrorType::TLSWantX509Lookup => Self { fault: Fault::TlsHandshake, gone: false },
-            _ => Self { fault: Fault::NoPeer, gone: false },
-        }
     }
 }

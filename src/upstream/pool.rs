@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pingora_core::protocols::Stream;
@@ -11,15 +12,24 @@ use tokio::io::AsyncReadExt;
 
 use crate::config::settings::UpstreamId;
 
-/// Upstream and position of the peer: one identity and one address, so that trust domains never share a connection.
-pub type Key = (UpstreamId, usize);
+/// Who is at the other end: one identity and one address, so that trust domains never share a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// A peer of an upstream, by its position.
+    Peer(UpstreamId, usize),
+    /// Another member.
+    Member(SocketAddr),
+}
 
 /// Most idle connections that one thread keeps per peer.
 const MOST: usize = 256;
 
+/// How often what has been idle too long is looked for.
+const SWEEP: Duration = Duration::from_secs(2);
+
 struct Idle {
     stream: Stream,
-    since: Instant,
+    until: Instant,
 }
 
 #[derive(Default)]
@@ -32,12 +42,12 @@ thread_local! {
     static POOL: RefCell<Pool> = RefCell::default();
 }
 
-/// The connection used last that is still open and younger than `longest`.
-pub fn take(key: Key, longest: Duration) -> Option<Stream> {
+/// The connection used last that is still open.
+pub fn take(key: &Key) -> Option<Stream> {
     loop {
-        let Idle { mut stream, since } = POOL.with_borrow_mut(|pool| pool.idle.get_mut(&key)?.pop())?;
-        if since.elapsed() < longest && still_open(&mut stream) {
-            return Some(stream);
+        let mut idle = POOL.with_borrow_mut(|pool| pool.idle.get_mut(key)?.pop())?;
+        if idle.is_good() {
+            return Some(idle.stream);
         }
     }
 }
@@ -47,23 +57,21 @@ pub fn put(key: Key, stream: Stream, longest: Duration) {
     let start_sweeper = POOL.with_borrow_mut(|pool| {
         let idle = pool.idle.entry(key).or_default();
         if idle.len() < MOST {
-            idle.push(Idle { stream, since: Instant::now() });
+            idle.push(Idle { stream, until: Instant::now() + longest });
         }
         !std::mem::replace(&mut pool.sweeping, true)
     });
     if start_sweeper {
-        tokio::spawn(sweep(longest));
+        tokio::spawn(sweep());
     }
 }
 
 /// Drops what has been idle too long; ends when nothing is left, so that an idle process has no timer.
-async fn sweep(longest: Duration) {
+async fn sweep() {
     loop {
-        tokio::time::sleep(longest / 2).await;
+        tokio::time::sleep(SWEEP).await;
         let empty = POOL.with_borrow_mut(|pool| {
-            for idle in pool.idle.values_mut() {
-                idle.retain_mut(|idle| idle.since.elapsed() < longest && still_open(&mut idle.stream));
-            }
+            pool.idle.values_mut().for_each(|idle| idle.retain_mut(Idle::is_good));
             pool.idle.retain(|_, idle| !idle.is_empty());
             pool.sweeping = !pool.idle.is_empty();
             !pool.sweeping
@@ -71,6 +79,12 @@ async fn sweep(longest: Duration) {
         if empty {
             return;
         }
+    }
+}
+
+impl Idle {
+    fn is_good(&mut self) -> bool {
+        Instant::now() < self.until && still_open(&mut self.stream)
     }
 }
 

@@ -55,6 +55,7 @@ impl ShutdownSignalWatch for Retire {
             }
         }
         self.app.drain();
+        self.withdraw().await;
         let counters = &self.app.counters;
         let count = |gauge: &prometheus::IntGauge| usize::try_from(gauge.get()).unwrap_or(0);
         let live =
@@ -64,6 +65,18 @@ impl ShutdownSignalWatch for Retire {
         let (app, channel) = (self.app.clone(), self.channel.clone());
         std::thread::spawn(move || exit_when_drained(&app, &channel));
         ShutdownSignal::GracefulTerminate
+    }
+}
+
+impl Retire {
+    /// Before any listener closes, so that the other members stop sending.
+    async fn withdraw(&self) {
+        let Some(members) = &self.app.members else { return };
+        match members.withdraw().await {
+            Ok(true) => log::info!("member {} is withdrawn", members.me),
+            Ok(false) => {}
+            Err(error) => log::warn!("member {} cannot be withdrawn; its card runs out: {error}", members.me),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Surprise: the head is read here and given to Pingora as if it had been pipelined, because Pingora knows no total time for a
 //! head, waits for ever between requests, cuts idle connections at shutdown, and hides that both length fields were sent.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,33 +20,46 @@ use super::head::{self, Verdict};
 use super::probe::Probe;
 use crate::account::Counted;
 use crate::app::App;
+use crate::config::settings::Limits;
 use crate::exchange::REST;
-use crate::proxy::Proxy;
+use crate::proxy::{Door, Proxy};
 
 /// The application behind the listeners of one worker thread.
 pub struct Gate {
     app: Arc<App>,
-    /// One proxy per listener, in the order of the settings.
-    proxies: Vec<Arc<HttpProxy<Proxy>>>,
+    entrances: Vec<Entrance>,
     probe: Arc<Probe>,
 }
 
+/// A door with the addresses that lead to it.
+pub struct Entrance {
+    pub addresses: Vec<SocketAddr>,
+    pub proxy: Arc<HttpProxy<Proxy>>,
+    pub door: Door,
+}
+
+/// What a request head may be.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    bytes: usize,
+    fields: usize,
+}
+
 impl Gate {
-    pub fn new(app: Arc<App>, proxies: Vec<Arc<HttpProxy<Proxy>>>, probe: Arc<Probe>) -> Self {
-        Self { app, proxies, probe }
+    pub fn new(app: Arc<App>, entrances: Vec<Entrance>, probe: Arc<Probe>) -> Self {
+        Self { app, entrances, probe }
     }
 
-    /// Which listener a connection came by: its exact address, else the wildcard of its port.
-    fn listener_of(&self, stream: &Stream) -> Option<usize> {
+    /// Which entrance a connection came by: its exact address, else the wildcard of its port.
+    fn entrance_of(&self, stream: &Stream) -> Option<&Entrance> {
         let digest = stream.get_socket_digest()?;
         let local = *digest.local_addr()?.as_inet()?;
         if let Some(peer) = digest.peer_addr().and_then(|address| address.as_inet()) {
             self.probe.accepted(*peer);
         }
-        let listeners = self.app.settings.listeners.iter();
         let matching = |exact: bool| {
-            listeners.clone().position(|listener| {
-                listener.addresses.iter().any(|address| {
+            self.entrances.iter().find(|entrance| {
+                entrance.addresses.iter().any(|address| {
                     address.port() == local.port()
                         && if exact {
                             address.ip() == local.ip().to_canonical()
@@ -58,12 +72,22 @@ impl Gate {
         matching(true).or_else(|| matching(false))
     }
 
-    async fn http1(&self, mut stream: Stream, proxy: &Arc<HttpProxy<Proxy>>, shutdown: &ShutdownWatch) {
+    /// A member's head has been looked at where it first came in; only what Pingora can read bounds what was added to it.
+    fn bounds(&self, door: Door) -> Bounds {
+        let limits = &self.app.settings.limits;
+        match door {
+            Door::Listener(_) => Bounds { bytes: limits.headers, fields: limits.header_count },
+            Door::Member => Bounds { bytes: Limits::MOST_HEADER_BYTES, fields: Limits::MOST_HEADER_COUNT },
+        }
+    }
+
+    async fn http1(&self, mut stream: Stream, entrance: &Entrance, shutdown: &ShutdownWatch) {
+        let bounds = self.bounds(entrance.door);
         let mut settings: Option<HttpPersistentSettings> = None;
         // Bytes of the next request that came in one packet with this one.
         let mut early = BytesMut::new();
         loop {
-            let mut message = match self.read_head(&mut stream, early).await {
+            let mut message = match self.read_head(&mut stream, early, bounds).await {
                 Ok(message) => message,
                 Err(End::Closed) => return,
                 Err(End::Refused(refusal)) => return self.refuse(&mut stream, refusal).await,
@@ -78,7 +102,7 @@ impl Gate {
                 None => session.set_keepalive(Some(self.app.settings.timeouts.idle.as_secs().max(1))),
             }
             session.set_pipelined_prefix(message.bytes);
-            let Some(reused) = proxy.process_new_http(session, shutdown).await else { return };
+            let Some(reused) = entrance.proxy.process_new_http(session, shutdown).await else { return };
             (stream, settings) = reused.consume();
         }
     }
@@ -105,8 +129,8 @@ impl Gate {
     }
 
     /// The bytes of one head and whatever came with it.
-    async fn read_head(&self, stream: &mut Stream, early: BytesMut) -> Result<Message, End> {
-        let (limits, timeouts) = (&self.app.settings.limits, &self.app.settings.timeouts);
+    async fn read_head(&self, stream: &mut Stream, early: BytesMut, bounds: Bounds) -> Result<Message, End> {
+        let timeouts = &self.app.settings.timeouts;
         let mut bytes = early;
         if bytes.is_empty() {
             bytes.reserve(2048);
@@ -115,7 +139,7 @@ impl Gate {
         }
         let reading = async {
             loop {
-                match head::inspect(&bytes, limits.headers, limits.header_count) {
+                match head::inspect(&bytes, bounds.bytes, bounds.fields) {
                     Verdict::Complete { message } => return Ok(message),
                     Verdict::Refused(refusal) => return Err(End::Refused(refusal)),
                     Verdict::Partial => {
@@ -154,13 +178,12 @@ async fn read_some(stream: &mut Stream, buffer: &mut BytesMut) -> std::io::Resul
 #[async_trait]
 impl ServerApp for Gate {
     async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let listener = self.listener_of(&stream)?;
-        let proxy = self.proxies[listener].clone();
+        let entrance = self.entrance_of(&stream)?;
         let connections = &self.app.counters.connections;
         let _open = Counted::one(connections);
         let h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         let most = i64::try_from(self.app.settings.limits.connections).unwrap_or(i64::MAX);
-        if connections.get() > most && !self.probe.under_way() {
+        if connections.get() > most && !self.probe.under_way() && entrance.door != Door::Member {
             if h2 {
                 self.count_refusal(head::TOO_MANY_CONNECTIONS);
             } else {
@@ -169,9 +192,9 @@ impl ServerApp for Gate {
             return None;
         }
         if h2 {
-            return ServerApp::process_new(&proxy, stream, shutdown).await;
+            return ServerApp::process_new(&entrance.proxy, stream, shutdown).await;
         }
-        self.http1(stream, &proxy, shutdown).await;
+        self.http1(stream, entrance, shutdown).await;
         None
     }
 

@@ -8,7 +8,10 @@ mod drain;
 mod gate;
 mod head;
 mod probe;
+mod pulse;
+mod tls;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +21,7 @@ use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
 use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::{RunArgs, Server};
+use pingora_core::services::background::GenBackgroundService;
 use pingora_core::services::listening::Service;
 use pingora_proxy::HttpProxy;
 
@@ -26,14 +30,16 @@ use crate::app::App;
 use crate::config;
 use crate::config::settings::Settings;
 use crate::logging;
-use crate::proxy::Proxy;
+use crate::members::Members;
+use crate::proxy::{Door, Proxy};
 use crate::registry::Registry;
 use crate::supervisor::Fault;
 use crate::supervisor::control::{self, Report, Start};
 use crate::supervisor::sockets::handoff_name;
 use crate::upstream::Upstreams;
-use gate::Gate;
+use gate::{Entrance, Gate};
 use probe::Probe;
+use pulse::Pulse;
 
 /// Exit code of a generation that could not start; the reason went over the control channel.
 const FAILED: u8 = 1;
@@ -99,10 +105,11 @@ fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Fa
     drain::ignore_terminal_signals().map_err(|error| format!("signals: {error}"))?;
     let upstreams = Upstreams::open(&settings)?;
     let registry = Registry::open(&settings.sessions).map_err(|error| error.to_string())?;
+    let members = Members::open(&settings, &registry)?;
     let counters = Counters::new(start.generation).map_err(|error| error.to_string())?;
     let conf = server_conf(&settings, &start.upgrade_sock.to_string_lossy());
     let mut server = Server::new_with_opt_and_conf(Some(Opt { upgrade: true, ..Opt::default() }), conf);
-    let app = Arc::new(App::new(settings, upstreams, registry, counters));
+    let app = Arc::new(App::new(settings, upstreams, registry, members, counters));
     let probe = Arc::new(Probe::default());
     let shards =
         (0..app.settings.threads).map(|shard| shard_service(&app, &server.configuration, &probe, shard));
@@ -116,6 +123,10 @@ fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Fa
         service.add_tcp(&handoff_name(address, 0));
         server.add_service(service);
     }
+    if app.members.is_some() {
+        server
+            .add_service(GenBackgroundService::new("members".to_string(), Arc::new(Pulse::new(app.clone()))));
+    }
     Ok(Prepared { app, server, probe })
 }
 
@@ -126,8 +137,11 @@ fn serve(prepared: Prepared, channel: Arc<control::Worker>) {
     let retire = drain::Retire::new(app.clone(), channel.clone());
     std::thread::spawn(move || {
         let deadline = Instant::now() + app.settings.ready_timeout;
-        let report = match probe.run(&app.settings.listeners, deadline) {
-            Ok(()) => Report::Ready,
+        let report = match probe.run(&app.settings, deadline) {
+            Ok(()) => {
+                pulse::announce(&app);
+                Report::Ready
+            }
             Err(reason) => Report::Failed { fault: Fault::System, reason },
         };
         if let Err(error) = channel.report(&report) {
@@ -158,28 +172,42 @@ fn shard_service(
     probe: &Arc<Probe>,
     shard: usize,
 ) -> Result<Service<Gate>, String> {
-    let proxies =
-        (0..app.settings.listeners.len()).map(|listener| Arc::new(proxy(app, conf, listener))).collect();
-    let mut service = Service::new(format!("shard {shard}"), Gate::new(app.clone(), proxies, probe.clone()));
-    for listener in &app.settings.listeners {
-        for address in &listener.addresses {
+    let settings = &app.settings;
+    let entrance = |door, addresses: &[SocketAddr]| Entrance {
+        addresses: addresses.to_vec(),
+        proxy: Arc::new(proxy(app, conf, door)),
+        door,
+    };
+    let listeners = settings.listeners.iter().enumerate();
+    let public = listeners.map(|(index, listener)| entrance(Door::Listener(index), &listener.addresses));
+    let members = settings.member.iter().map(|member| entrance(Door::Member, &member.addresses));
+    let gate = Gate::new(app.clone(), public.chain(members).collect(), probe.clone());
+
+    let mut service = Service::new(format!("shard {shard}"), gate);
+    let mut listen = |addresses: &[SocketAddr], tls: &dyn Fn() -> Result<Option<TlsSettings>, String>| {
+        for address in addresses {
             let buffer = L4BufferSettings { read: Some(4096), write: None };
-            let mut config = ListenerConfig::tcp(handoff_name(*address, shard)).l4_buffer(buffer);
-            if let Some(tls) = &listener.tls {
-                let (cert, key) = (tls.cert.to_string_lossy(), tls.key.to_string_lossy());
-                let mut settings = TlsSettings::intermediate(&cert, &key)
-                    .map_err(|error| format!("listener {}: {}, {}: {error}", listener.name, cert, key))?;
-                settings.enable_h2();
-                config = config.tls(settings);
-            }
-            service.add_listener(config);
+            let config = ListenerConfig::tcp(handoff_name(*address, shard)).l4_buffer(buffer);
+            service.add_listener(match tls()? {
+                Some(tls) => config.tls(tls),
+                None => config,
+            });
         }
+        Ok::<_, String>(())
+    };
+    for listener in &settings.listeners {
+        listen(&listener.addresses, &|| {
+            listener.tls.as_ref().map(|tls| tls::of_listener(listener, tls)).transpose()
+        })?;
+    }
+    if let Some(member) = &settings.member {
+        listen(&member.addresses, &|| member.tls.as_ref().map(tls::of_members).transpose())?;
     }
     Ok(service)
 }
 
-fn proxy(app: &Arc<App>, conf: &Arc<ServerConf>, listener: usize) -> HttpProxy<Proxy> {
-    let mut proxy = HttpProxy::new(Proxy::new(app.clone(), listener), conf.clone());
+fn proxy(app: &Arc<App>, conf: &Arc<ServerConf>, door: Door) -> HttpProxy<Proxy> {
+    let mut proxy = HttpProxy::new(Proxy::new(app.clone(), door), conf.clone());
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(app.settings.timeouts.idle);
     proxy.server_options = Some(options);

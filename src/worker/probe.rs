@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode};
 
-use crate::config::settings::Listener;
+use crate::config::settings::{MemberTls, Settings};
 
 /// How long the first connection may take to be seen before another is tried; doubled each time.
 const FIRST_TRY: Duration = Duration::from_millis(10);
@@ -48,11 +48,19 @@ impl Probe {
     }
 
     /// Connects to every address of every listener until each was accepted by this process, or until `deadline`.
-    pub fn run(&self, listeners: &[Listener], deadline: Instant) -> Result<(), String> {
-        for listener in listeners {
+    pub fn run(&self, settings: &Settings, deadline: Instant) -> Result<(), String> {
+        for listener in &settings.listeners {
+            let knock = if listener.tls.is_some() { Manner::Tls } else { Manner::Plain };
             for address in &listener.addresses {
-                self.reach(*address, listener.tls.is_some(), deadline)
+                self.reach(*address, knock, deadline)
                     .map_err(|last| format!("listener {} at {address}: {last}", listener.name))?;
+            }
+        }
+        if let Some(member) = &settings.member {
+            let knock = member.tls.as_ref().map_or(Manner::Plain, Manner::Member);
+            for address in &member.addresses {
+                self.reach(*address, knock, deadline)
+                    .map_err(|last| format!("member listener at {address}: {last}"))?;
             }
         }
         self.probing.store(false, Ordering::Relaxed);
@@ -62,12 +70,12 @@ impl Probe {
 
     /// Opens connection after connection, each sooner than the patience with the one before ends, and holds the last ones open:
     /// every second one may be the old generation's, and waiting it out would cost most of a reload's time.
-    fn reach(&self, address: SocketAddr, tls: bool, deadline: Instant) -> Result<(), String> {
+    fn reach(&self, address: SocketAddr, manner: Manner<'_>, deadline: Instant) -> Result<(), String> {
         let mut last = String::from("no connection was accepted by this generation");
         let mut held = VecDeque::new();
         let mut patience = FIRST_TRY;
         while Instant::now() < deadline {
-            match knock(address, tls) {
+            match knock(address, manner) {
                 Ok(connection) => held.push_back(connection),
                 Err(error) => last = error,
             }
@@ -91,13 +99,22 @@ impl Probe {
     }
 }
 
+/// How a listener is knocked at.
+#[derive(Clone, Copy)]
+enum Manner<'s> {
+    Plain,
+    Tls,
+    /// With the certificate that members show each other.
+    Member(&'s MemberTls),
+}
+
 /// A connection to one of our listeners, held open.
 struct Knock {
     own: SocketAddr,
     _connection: Box<dyn Read>,
 }
 
-fn knock(address: SocketAddr, tls: bool) -> Result<Knock, String> {
+fn knock(address: SocketAddr, manner: Manner<'_>) -> Result<Knock, String> {
     let connect = || {
         let stream = TcpStream::connect_timeout(&reachable(address), LONGEST_TRY)?;
         stream.set_read_timeout(Some(LONGEST_TRY))?;
@@ -105,15 +122,26 @@ fn knock(address: SocketAddr, tls: bool) -> Result<Knock, String> {
         Ok((stream.local_addr()?, stream))
     };
     let (own, stream) = connect().map_err(|error: std::io::Error| error.to_string())?;
-    let connection: Box<dyn Read> = if tls { Box::new(handshake(stream)?) } else { Box::new(stream) };
+    let connection: Box<dyn Read> = match manner {
+        Manner::Plain => Box::new(stream),
+        Manner::Tls => Box::new(handshake(stream, None)?),
+        Manner::Member(identity) => Box::new(handshake(stream, Some(identity))?),
+    };
     Ok(Knock { own, _connection: connection })
 }
 
 /// A handshake without verification: the question is whether our listener serves, not whether we trust ourselves.
-fn handshake(stream: TcpStream) -> Result<impl Read, String> {
-    let mut connector = SslConnector::builder(SslMethod::tls_client()).map_err(|error| error.to_string())?;
-    connector.set_verify(SslVerifyMode::NONE);
-    let configuration = connector.build().configure().map_err(|error| error.to_string())?;
+fn handshake(stream: TcpStream, identity: Option<&MemberTls>) -> Result<impl Read + use<>, String> {
+    let configure = || {
+        let mut connector = SslConnector::builder(SslMethod::tls_client())?;
+        connector.set_verify(SslVerifyMode::NONE);
+        if let Some(MemberTls { cert, key, .. }) = identity {
+            connector.set_certificate_chain_file(cert)?;
+            connector.set_private_key_file(key, SslFiletype::PEM)?;
+        }
+        connector.build().configure()
+    };
+    let configuration = configure().map_err(|error| error.to_string())?;
     let configuration = configuration.verify_hostname(false).use_server_name_indication(false);
     configuration.connect("outrigger", stream).map_err(|error| format!("TLS handshake: {error}"))
 }

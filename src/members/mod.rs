@@ -1,0 +1,243 @@
+//! Members: the running Outriggers that share a registry, where each is found, and the connections between them.
+//! Takes a member's name, gives its address or the certainty that it is gone; publishes and withdraws this one.
+//! Surprise: a member is known dead only when its card has run out. Until then nobody listening at its address is a strong
+//! hint, and silence is none (`routing::owner::judge`).
+
+mod card;
+mod names;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pingora_core::connectors::TransportConnector;
+use pingora_core::protocols::Stream;
+use pingora_core::upstreams::peer::HttpPeer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::config::settings::{Discovery, Member, Settings, UpstreamTls, Verify};
+use crate::registry::{Registry, RegistryError, Store};
+use crate::routing::owner::{Evidence, Listed};
+use crate::upstream::dial::{Dialer, Timeouts, Unreachable};
+use crate::upstream::pool;
+use crate::upstream::trust::Trust;
+use card::Card;
+use names::Names;
+
+/// What a member says when it has read the head of a forwarded request and is there to take the body.
+const GREETING: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// Kept-alive connection to another member; below the time-out that any sensible configuration gives its end.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// This member and what it knows of the others.
+pub struct Members {
+    pub me: String,
+    discovery: Discovery,
+    dialer: Dialer,
+    store: Store,
+    card: Card,
+    names: Names,
+    /// By name, as the last beat found them; empty where discovery is by template.
+    seen: Mutex<HashMap<String, Card>>,
+}
+
+impl Members {
+    /// Reads the trust material. `None` if this Outrigger is no member.
+    ///
+    /// # Errors
+    /// For the log, naming the file.
+    pub fn open(settings: &Settings, registry: &Registry) -> Result<Option<Self>, String> {
+        let (Some(member), Some(store)) = (&settings.member, registry.store()) else { return Ok(None) };
+        let trust = member.tls.as_ref().map(|tls| {
+            Trust::load(&UpstreamTls {
+                ca: Some(tls.ca.clone()),
+                identity: Some((tls.cert.clone(), tls.key.clone())),
+                server_name: tls.server_name.clone(),
+                verify: Verify::Full,
+            })
+        });
+        let timeouts = Timeouts {
+            connect: member.connect_timeout,
+            connect_total: member.connect_timeout,
+            write: settings.timeouts.write,
+            idle: IDLE.min(settings.timeouts.idle / 2),
+        };
+        let connector = Arc::new(TransportConnector::new(None));
+        Ok(Some(Self {
+            me: member.name.clone(),
+            discovery: member.discovery.clone(),
+            dialer: Dialer { trust: trust.transpose()?, timeouts, connector },
+            store,
+            card: own_card(member)?,
+            names: Names::default(),
+            seen: Mutex::default(),
+        }))
+    }
+
+    /// Where a member listens; `None` if it is gone.
+    ///
+    /// # Errors
+    /// For the log: nobody could say.
+    pub async fn find(&self, name: &str) -> Result<Option<SocketAddr>, String> {
+        let known = self.seen().get(name).map(|card| card.address.clone());
+        match known {
+            Some(address) => self.names.resolve(&address).await,
+            None => self.find_anew(name).await,
+        }
+    }
+
+    /// The same, by the registry's word of this moment.
+    async fn find_anew(&self, name: &str) -> Result<Option<SocketAddr>, String> {
+        let address = match &self.discovery {
+            Discovery::Template { host, port } => format!("{}:{port}", host.replace("{name}", name)),
+            Discovery::Published { .. } => {
+                let json = self.store.get(&self.key(name)).await.map_err(|error| error.to_string())?;
+                let Some(card) = json.as_deref().and_then(Card::from_json) else {
+                    self.seen().remove(name);
+                    return Ok(None);
+                };
+                let address = card.address.clone();
+                self.seen().insert(name.to_owned(), card);
+                address
+            }
+        };
+        self.names.resolve(&address).await
+    }
+
+    /// What the registry says now about a member that could not be reached at `tried`; its address, if it has one.
+    pub async fn look_again(&self, name: &str, tried: SocketAddr) -> (Listed, SocketAddr) {
+        match self.find_anew(name).await {
+            Ok(None) => (Listed::Gone, tried),
+            Ok(Some(address)) if address == tried => (Listed::There, tried),
+            Ok(Some(address)) => (Listed::Elsewhere, address),
+            Err(reason) => {
+                log::warn!("member {name}: nobody can say whether it is there: {reason}");
+                (Listed::Unknown, tried)
+            }
+        }
+    }
+
+    /// The member whose machine or pod has this host name.
+    pub fn of_host(&self, hostname: &str) -> Option<String> {
+        if hostname == self.card.hostname {
+            return Some(self.me.clone());
+        }
+        match self.discovery {
+            // A StatefulSet's pods are called like their hosts.
+            Discovery::Template { .. } => Some(hostname.to_owned()),
+            Discovery::Published { .. } => {
+                let seen = self.seen();
+                seen.iter().find(|(_, card)| card.hostname == hostname).map(|(name, _)| name.clone())
+            }
+        }
+    }
+
+    /// A Pingora peer for the member at `address`.
+    pub fn target(&self, address: SocketAddr) -> HttpPeer {
+        self.dialer.target(address)
+    }
+
+    /// A kept-alive connection, if there is one of this thread.
+    pub fn pooled(&self, address: SocketAddr) -> Option<Stream> {
+        self.dialer.pooled(&pool::Key::Member(address))
+    }
+
+    /// Gives a connection back whose answer was read to its end.
+    pub fn keep(&self, address: SocketAddr, stream: Stream) {
+        self.dialer.keep(pool::Key::Member(address), stream);
+    }
+
+    pub async fn connect(&self, address: SocketAddr) -> Result<Stream, Evidence> {
+        self.dialer.connect(address).await.map_err(|error| {
+            log::warn!("the member at {address} cannot be reached: {error}");
+            if Unreachable::from(&*error).gone { Evidence::Refused } else { Evidence::Silent }
+        })
+    }
+
+    /// Sends the head of a request and waits until the other member says that it is there: only then may the body follow.
+    /// A request whose head alone arrived has not happened, so it may go elsewhere, whatever it is.
+    pub async fn greet(&self, stream: &mut Stream, head: &[u8]) -> Result<(), NoGreeting> {
+        let greeting = async {
+            stream.write_all(head).await?;
+            stream.flush().await?;
+            let mut said = [0; GREETING.len()];
+            stream.read_exact(&mut said).await?;
+            if said == GREETING { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
+        };
+        match timeout(self.dialer.timeouts.connect, greeting).await {
+            Ok(greeted) => greeted.map_err(NoGreeting::Broken),
+            Err(_) => Err(NoGreeting::Silent),
+        }
+    }
+
+    /// How often [`Self::beat`] is due; `None` where nothing is published.
+    pub fn rhythm(&self) -> Option<Duration> {
+        match self.discovery {
+            Discovery::Published { ttl, .. } => Some(ttl / 3),
+            Discovery::Template { .. } => None,
+        }
+    }
+
+    /// Publishes this member for another while and learns of the others.
+    pub async fn beat(&self) -> Result<(), RegistryError> {
+        let Discovery::Published { ttl, .. } = self.discovery else { return Ok(()) };
+        self.store.put(&self.key(&self.me), &self.card.to_json(), ttl).await?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let names = self.store.beat(&self.all(), &self.me, now, now.saturating_sub(ttl * 2)).await?;
+        let keys: Vec<String> = names.iter().map(|name| self.key(name)).collect();
+        let cards = self.store.get_many(&keys).await?;
+        let cards = cards.iter().map(|json| json.as_deref().and_then(Card::from_json));
+        *self.seen() = names.into_iter().zip(cards).filter_map(|(name, card)| Some((name, card?))).collect();
+        Ok(())
+    }
+
+    /// Takes this generation's card back, so that the others stop sending; a successor's is left alone.
+    pub async fn withdraw(&self) -> Result<bool, RegistryError> {
+        match self.discovery {
+            Discovery::Published { .. } => {
+                self.store.remove_if(&self.key(&self.me), &self.card.to_json()).await
+            }
+            Discovery::Template { .. } => Ok(false),
+        }
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}member:{name}", self.store.prefix())
+    }
+
+    fn all(&self) -> String {
+        format!("{}members", self.store.prefix())
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, HashMap<String, Card>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a member did not take a request.
+#[derive(Debug)]
+pub enum NoGreeting {
+    /// The connection ended; if it was a kept-alive one, that says nothing about the member.
+    Broken(std::io::Error),
+    Silent,
+}
+
+fn own_card(member: &Member) -> Result<Card, String> {
+    let hostname =
+        nix::unistd::gethostname().map_err(|error| format!("this machine's host name: {error}"))?;
+    let mut instance = [0; 8];
+    openssl::rand::rand_bytes(&mut instance).map_err(|error| format!("random bytes: {error}"))?;
+    let address = match &member.discovery {
+        Discovery::Published { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
+        Discovery::Published { host, port, .. } | Discovery::Template { host, port } => {
+            format!("{host}:{port}")
+        }
+    };
+    Ok(Card {
+        address,
+        hostname: hostname.to_string_lossy().into_owned(),
+        instance: format!("{:016x}", u64::from_ne_bytes(instance)),
+    })
+}

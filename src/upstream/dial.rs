@@ -1,0 +1,84 @@
+//! The only builder of Pingora peers, for upstreams and for other members alike, and the connections made through it.
+//! Takes addresses, gives streams, new or kept alive. Surprise: a name is never given to Pingora, which would look it up
+//! on the worker thread; what comes in here is an address.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::connectors::TransportConnector;
+use pingora_core::protocols::Stream;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{BError, Error, ErrorType};
+
+use super::pool;
+use super::trust::Trust;
+use crate::error::Fault;
+
+/// Connects to one trust domain.
+pub struct Dialer {
+    pub trust: Option<Trust>,
+    pub timeouts: Timeouts,
+    pub connector: Arc<TransportConnector>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    pub connect: Duration,
+    /// Connect and TLS handshake together.
+    pub connect_total: Duration,
+    pub write: Duration,
+    /// Kept-alive connection.
+    pub idle: Duration,
+}
+
+impl Dialer {
+    /// A Pingora peer of this trust domain at `address`.
+    pub fn target(&self, address: SocketAddr) -> HttpPeer {
+        let mut target = match &self.trust {
+            Some(trust) => trust.target(address),
+            None => HttpPeer::new(address, false, String::new()),
+        };
+        target.options.connection_timeout = Some(self.timeouts.connect);
+        target.options.total_connection_timeout = Some(self.timeouts.connect_total);
+        target.options.write_timeout = Some(self.timeouts.write);
+        target.options.idle_timeout = Some(self.timeouts.idle);
+        target
+    }
+
+    pub async fn connect(&self, address: SocketAddr) -> Result<Stream, BError> {
+        self.connector.new_stream(&self.target(address)).await
+    }
+
+    /// A kept-alive connection, if there is one of this thread.
+    pub fn pooled(&self, key: &pool::Key) -> Option<Stream> {
+        pool::take(key)
+    }
+
+    /// Gives a connection back whose answer was read to its end.
+    pub fn keep(&self, key: pool::Key, stream: Stream) {
+        pool::put(key, stream, self.timeouts.idle);
+    }
+}
+
+/// Why no connection came about. Nothing was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreachable {
+    pub fault: Fault,
+    /// The address answered that nobody is there: whatever lived behind it is gone.
+    pub gone: bool,
+}
+
+impl From<&Error> for Unreachable {
+    fn from(error: &Error) -> Self {
+        let fault = match error.etype() {
+            ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Fault::ConnectTimeout,
+            ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
+                Fault::TlsHandshake
+            }
+            ErrorType::TLSWantX509Lookup => Fault::TlsHandshake,
+            _ => Fault::NoPeer,
+        };
+        Self { fault, gone: *error.etype() == ErrorType::ConnectRefused }
+    }
+}
