@@ -2,18 +2,18 @@
 //! Takes what came in by the member listener, gives the peer's raw answer, or the kind of our failure for the other member to word.
 //! Surprise: nothing is decided here. Splice, owner, failures and URLs were and will be the first member's, exactly once.
 
-use pingora_http::RequestHeader;
+use http::HeaderName;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use crate::account::{Record, RouteKind};
 use crate::app::App;
 use crate::error::Fault;
 use crate::mcp::fields;
-use crate::routing::hop::{HOP, HOP_PEER, Hop};
+use crate::routing::hop::{HOP, HOP_PEER, Hop, escape};
 use crate::routing::session::Era;
 use crate::upstream::Upstream;
 
-use super::connection::Source;
 use super::ownership::Near;
 use super::request::{self, Inbound};
 use super::{Endpoint, Exchange, Stop, Target, finish, outbound::origin_form, reply};
@@ -57,21 +57,18 @@ async fn serve(session: &mut Session, app: &App, hop: &Hop<'_>, record: &mut Rec
     let exchange = Exchange { app, upstream, target: &target, scope: false };
     let mut answer = exchange.send(session, peer, &wire, &inbound, record).await?;
     drop((wire, inbound));
-    let ours: Vec<_> = answer
-        .head
-        .headers
-        .keys()
-        .filter(|name| fields::is_outrigger_internal(name.as_str()))
-        .cloned()
-        .collect();
-    for name in ours {
-        answer.head.remove_header(&name);
-    }
-    if let Source::Near { peer, .. } = answer.source {
-        // A name that is no field value (a configuration may hold any letter) is left out.
-        let _ = answer.head.insert_header(HOP_PEER, upstream.peers[peer].name.as_str());
-    }
+    sign(&mut answer.head, answer.source.peer_name(upstream))?;
     exchange.relay(session, answer, record).await
+}
+
+/// Only we say to another member what our fields say; `peer`: who answered.
+fn sign(head: &mut ResponseHeader, peer: &str) -> Result<(), Stop> {
+    let is_ours = |name: &&HeaderName| fields::is_outrigger_internal(name.as_str());
+    let ours: Vec<HeaderName> = head.headers.keys().filter(is_ours).cloned().collect();
+    for name in ours {
+        head.remove_header(&name);
+    }
+    head.insert_header(HOP_PEER, escape(peer)).map_err(Stop::Cut)
 }
 
 /// The peer that the session lives at; a configuration may have changed since it was claimed.

@@ -18,6 +18,7 @@ use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
 use crate::logging;
+use crate::upstream::Upstream;
 use crate::upstream::dial::Unreachable;
 use crate::upstream::peer::Busy;
 
@@ -38,6 +39,16 @@ pub(crate) enum Source<'u> {
     Near { peer: usize, _busy: Busy<'u> },
     /// A peer of another member's.
     Far { member: String, peer: String, address: SocketAddr },
+}
+
+impl Source<'_> {
+    /// `upstream`: ours of that name.
+    pub fn peer_name<'n>(&'n self, upstream: &'n Upstream) -> &'n str {
+        match self {
+            Self::Near { peer, .. } => &upstream.peers[*peer].name,
+            Self::Far { peer, .. } => peer,
+        }
+    }
 }
 
 impl<'e> Exchange<'e> {

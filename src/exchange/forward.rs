@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use crate::account::Record;
 use crate::error::Fault;
 use crate::members::{Members, NoGreeting};
-use crate::routing::hop::{HOP_FAULT, HOP_PEER, Hop};
+use crate::routing::hop::{HOP_FAULT, HOP_PEER, Hop, unescape};
 use crate::routing::owner::{Evidence, Verdict, judge};
 
 use super::connection::{Answer, Source, receive};
@@ -65,7 +65,7 @@ impl<'e> Exchange<'e> {
                     log::warn!("member {}: {kind}", far.member);
                     return Err(self.failed_there(Fault::of_member(kind), inbound).await);
                 }
-                let peer = text(&head.headers, HOP_PEER).unwrap_or_default().to_owned();
+                let peer = text(&head.headers, HOP_PEER).and_then(unescape).unwrap_or_default().into_owned();
                 head.remove_header(HOP_PEER);
                 record.member_peer = Some(peer.clone());
                 let member = std::mem::take(&mut reached.member);

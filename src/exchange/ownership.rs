@@ -163,12 +163,11 @@ impl Exchange<'_> {
     }
 
     fn claim_of(&self, target: &Target, source: &Source<'_>) -> Claim {
-        let (member, peer) = match source {
-            Source::Near { peer, .. } => {
-                (self.app.me().map(str::to_owned), self.upstream.peers[*peer].name.clone())
-            }
-            Source::Far { member, peer, .. } => (Some(member.clone()), peer.clone()),
+        let member = match source {
+            Source::Near { .. } => self.app.me().map(str::to_owned),
+            Source::Far { member, .. } => Some(member.clone()),
         };
+        let peer = source.peer_name(self.upstream).to_owned();
         Claim { member, peer, server_id: target.server_id.clone(), transport: target.transport() }
     }
 

@@ -37,6 +37,16 @@ pub struct Hop<'h> {
     pub method: Option<Cow<'h, str>>,
 }
 
+/// A text as a field value or as part of one.
+pub fn escape(text: &str) -> String {
+    utf8_percent_encode(text, ESCAPED).to_string()
+}
+
+/// Reads what [`escape`] wrote.
+pub fn unescape(value: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(value).decode_utf8().ok()
+}
+
 /// All that RFC 3986 calls unreserved stays readable.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
@@ -70,7 +80,7 @@ impl<'h> Hop<'h> {
         let read = |wanted: &str| {
             let mut pairs = value.split('&').filter_map(|pair| pair.split_once('='));
             let (_, text) = pairs.find(|(name, _)| *name == wanted)?;
-            percent_decode_str(text).decode_utf8().ok()
+            unescape(text)
         };
         Some(Self {
             to: read("to")?,
