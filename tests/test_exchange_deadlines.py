@@ -57,6 +57,15 @@ def test_no_first_byte_is_a_504_with_the_id(stage, protocol):
 
 
 @BOTH
+def test_no_first_byte_of_what_passes_is_a_504_too(stage, protocol):
+    with stage.playing(silent_after()) as upstream, stage.client(protocol) as client:
+        started = time.monotonic()
+        assert client.ask("POST", "/admin", b"x").status == 504
+        assert within(time.monotonic() - started, FIRST_BYTE)
+    assert len(upstream.requests) == 1
+
+
+@BOTH
 @pytest.mark.parametrize("begun", [b"HTTP/1.1 200 O", b"HTTP/1.1 100 Continue\r\n\r\n"], ids=["part of a head", "100"])
 def test_a_head_begun_is_no_head(stage, protocol, begun):
     with stage.playing(silent_after(begun)), stage.client(protocol) as client:

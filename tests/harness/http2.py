@@ -27,12 +27,17 @@ class Stream:
     def __init__(self, client: "Http2Client", number: int):
         self.number = number
         self.interim: list[int] = []  # statuses of 1xx heads
-        self.body = b""  # every byte of data that came
+        self._body = bytearray()
         self.ended = False
         self.reset_code: int | None = None  # error code of the RST_STREAM that came
         self._client = client
         self._head: Message | None = None
         self._given = 0
+
+    @property
+    def body(self) -> bytes:
+        """Every byte of data that came."""
+        return bytes(self._body)
 
     def send(self, data: bytes, end: bool = False, patience: float = PATIENCE) -> None:
         """Data frames, as the other end's windows allow."""
@@ -48,8 +53,10 @@ class Stream:
 
     def read_piece(self, patience: float = PATIENCE) -> bytes:
         """What has come of the body, at least one byte; b"" at its end; Closed if it was cut."""
-        self._client.pump(lambda: len(self.body) > self._given or self._over, patience, f"data of stream {self.number}")
-        piece, self._given = self.body[self._given :], len(self.body)
+        self._client.pump(
+            lambda: len(self._body) > self._given or self._over, patience, f"data of stream {self.number}"
+        )
+        piece, self._given = bytes(self._body[self._given :]), len(self._body)
         return piece if piece or self.ended else self._raise()
 
     def read_response(self, patience: float = PATIENCE) -> Message:
@@ -208,7 +215,7 @@ class Http2Client:
             case h2.events.ResponseReceived():
                 stream._head = _message(event.headers)
             case h2.events.DataReceived():
-                stream.body += event.data
+                stream._body += event.data
                 if self.reading and event.flow_controlled_length:
                     self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             case h2.events.StreamEnded():

@@ -21,17 +21,23 @@ class Connection:
 
     def __init__(self, sock: socket.socket, number: int = 0):
         self.number = number
-        self.received = b""  # every byte that came, in order
+        # Grown in place: what is added to `bytes` copies all that came before, which takes seconds for an upload.
+        self._received = bytearray()
         self.opened_at = time.monotonic()
         self.closed_at: float | None = None  # when the other end closed or reset; None while open
         self.was_reset = False
         self.requests: list[Message] = []
         self.error: BaseException | None = None  # what the script raised, other than Closed
         self._sock = sock
-        self._unread = b""
+        self._unread = bytearray()
         sock.settimeout(PATIENCE)
         if not isinstance(sock, ssl.SSLSocket):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @property
+    def received(self) -> bytes:
+        """Every byte that came, in order."""
+        return bytes(self._received)
 
     # -- sending
 
@@ -67,7 +73,7 @@ class Connection:
     def read_some(self, patience: float = PATIENCE) -> bytes:
         """What is there, at least one byte; Closed at the end, TimeoutError after `patience` seconds."""
         if self._unread:
-            data, self._unread = self._unread, b""
+            data, self._unread = bytes(self._unread), bytearray()
             return data
         return self._receive(patience)
 
@@ -77,7 +83,7 @@ class Connection:
     def read_until(self, mark: bytes, patience: float = PATIENCE) -> bytes:
         """Up to and with `mark`."""
 
-        def end(data: bytes):
+        def end(data: bytearray):
             at = data.find(mark)
             return at + len(mark) if at >= 0 else None
 
@@ -85,14 +91,14 @@ class Connection:
 
     def read_to_end(self, patience: float = PATIENCE) -> bytes:
         """Everything until the other end closes; a reset raises Closed."""
-        data = b""
+        data = bytearray()
         try:
             while True:
                 data += self.read_some(patience)
         except Closed as closed:
             if closed.reset:
-                raise Closed(data, True) from None
-            return data
+                raise Closed(bytes(data), True) from None
+            return bytes(data)
 
     def read_head(self, patience: float = PATIENCE) -> Message:
         """The head of the next message; its body is still unread."""
@@ -149,12 +155,12 @@ class Connection:
         if not data:
             self.closed_at = self.closed_at or time.monotonic()
             raise Closed(self.received, False)
-        self.received += data
+        self._received += data
         return data
 
-    def _read_while(self, end: Callable[[bytes], int | None], patience: float) -> bytes:
+    def _read_while(self, end: Callable[[bytearray], int | None], patience: float) -> bytes:
         deadline = time.monotonic() + patience
-        data, self._unread = self._unread, b""
+        data, self._unread = self._unread, bytearray()
         while (at := end(data)) is None:
             try:
                 data += self._receive(max(deadline - time.monotonic(), 0.001))
@@ -162,12 +168,11 @@ class Connection:
                 self._unread = data
                 raise
         self._unread = data[at:]
-        return data[:at]
+        return bytes(data[:at])
 
     def _read_body(self, message: Message, patience: float, to_end: bool) -> None:
         if "chunked" in (message.header("transfer-encoding") or "").lower():
-            while piece := self.read_chunk(patience):
-                message.body += piece
+            message.body = b"".join(iter(lambda: self.read_chunk(patience), b""))
             while line := self.read_until(b"\r\n", patience)[:-2]:
                 name, _, value = line.decode("latin-1").partition(":")
                 message.trailers.append((name, value.strip()))
@@ -197,6 +202,7 @@ class RawUpstream:
         self.port: int = self._listener.getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"
         self._open = True
+        self._closed = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -220,8 +226,10 @@ class RawUpstream:
         """Ends everything and raises what a script raised."""
         if self._open:
             self.stop_listening()
-        for connection in self.connections:
-            connection.abandon()
+        with self._lock:
+            self._closed = True
+            for connection in self.connections:
+                connection.abandon()
         for connection in self.connections:
             if connection.error:
                 raise AssertionError(f"script of connection {connection.number} failed") from connection.error
@@ -249,6 +257,9 @@ class RawUpstream:
     def _register(self, sock: socket.socket) -> Connection:
         with self._lock:
             connection = Connection(sock, len(self.connections))
+            if self._closed:
+                # Accepted in the last moment: nobody must meet this upstream after its test.
+                connection.abandon()
             self.connections.append(connection)
         return connection
 
