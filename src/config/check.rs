@@ -16,6 +16,7 @@ use super::field::Field;
 use super::file;
 use super::problem::{Path, Report};
 use super::settings::*;
+use super::sockets::{Demand, MAX_SOCKETS};
 use super::unit::{Count, Time};
 use crate::routing::route::Routes;
 
@@ -36,8 +37,6 @@ pub trait Machine {
 #[derive(Debug, PartialEq, Eq)]
 pub struct PublicKey(pub Vec<u8>);
 
-/// Pingora hands at most this many sockets to a new process (pingora-core 0.9.1, transfer_fd/mod.rs).
-const MAX_SOCKETS: usize = 32;
 const MAX_DEFAULT_THREADS: usize = 8;
 
 /// Checks the whole file. `None` if anything was said to the report.
@@ -67,7 +66,8 @@ pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option
     let listeners = listeners.required(&root.key("listeners"), report);
     let (listeners, mut taken) = check.listeners(listeners, &root.key("listeners"), names.as_deref());
     let admin = check.admin(admin, &root.key("admin"), &mut taken);
-    let threads = check.threads(threads, listeners.as_deref(), &root.key("threads"));
+    let demand = listeners.as_deref().zip(admin).map(|(listeners, admin)| Demand::of(listeners, None, admin));
+    let threads = check.threads(threads, demand.as_ref(), &root.key("threads"));
     let routes = check.routes(routes, &root.key("routes"));
     let sessions = check.sessions(sessions, &root.key("sessions"));
     let limits = check.limits(limits, &root.key("limits"));
@@ -107,27 +107,27 @@ struct Check<'a> {
 
 impl Check<'_> {
     /// Each thread listens on each address with a socket of its own. The default number of threads always fits.
-    fn threads(
-        &self,
-        threads: Field<Option<Count>>,
-        listeners: Option<&[Listener]>,
-        path: &Path,
-    ) -> Option<usize> {
-        let addresses = listeners?.iter().map(|listener| listener.addresses.len()).sum::<usize>().max(1);
-        if addresses > MAX_SOCKETS {
-            let sentence =
-                format!("{addresses} addresses are too many: at most {MAX_SOCKETS} can be handed over");
+    fn threads(&self, threads: Field<Option<Count>>, demand: Option<&Demand>, path: &Path) -> Option<usize> {
+        let demand = demand?;
+        let (addresses, once) = (demand.per_thread.len(), usize::from(demand.once.is_some()));
+        let admin = if once > 0 { ", and 1 for admin," } else { "" };
+        let fitting = demand.most_threads();
+        if fitting == 0 {
+            let sentence = format!(
+                "{addresses} addresses{admin} are too many: at most {MAX_SOCKETS} can be handed over"
+            );
             self.report.say(&Path::default().key("listeners"), sentence);
             return None;
         }
-        let fitting = MAX_SOCKETS / addresses;
         match threads.good()? {
             None => Some(self.machine.cores().clamp(1, MAX_DEFAULT_THREADS).min(fitting)),
             Some(Count(threads)) if threads <= fitting => Some(threads),
             Some(Count(threads)) => {
                 let sentence = format!(
-                    "{threads} threads x {addresses} listener addresses are too many sockets: \
-                     at most {MAX_SOCKETS} can be handed over, so at most {fitting} threads"
+                    "{threads} threads x {addresses} addresses{admin} are {} sockets: at most {MAX_SOCKETS} can be \
+                     handed over, so at most {fitting} {}",
+                    threads * addresses + once,
+                    if fitting == 1 { "thread" } else { "threads" }
                 );
                 self.report.say(path, sentence);
                 None
@@ -325,24 +325,17 @@ mod tests {
     #[test]
     fn the_default_number_of_threads_fits_the_machine_and_the_handoff() {
         for (addresses, cores, threads) in
-            [(1, 2, 2), (1, 64, 8), (4, 64, 8), (5, 64, 6), (32, 64, 1), (2, 0, 1)]
+            [(1, 2, 2), (1, 64, 8), (3, 64, 8), (4, 64, 7), (16, 64, 1), (31, 64, 1), (2, 0, 1)]
         {
             let settings = checked(&with_addresses(addresses), cores).unwrap();
             assert_eq!(settings.threads, threads, "{addresses} addresses, {cores} cores");
         }
         assert_eq!(
-            checked(&with_addresses(33), 1).unwrap_err(),
-            ["listeners: 33 addresses are too many: at most 32 can be handed over"]
+            checked(&with_addresses(32), 1).unwrap_err(),
+            ["listeners: 32 addresses, and 1 for admin, are too many: at most 32 can be handed over"]
         );
-    }
-
-    /// Pingora sends the sockets' names joined by spaces in 2048 bytes and cuts off the rest.
-    #[test]
-    fn the_longest_names_of_all_sockets_fit_the_handoff() {
-        let longest =
-            "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295]:65535".parse::<std::net::SocketAddr>();
-        let thread = "#31 ".len();
-        assert!(MAX_SOCKETS * (longest.unwrap().to_string().len() + thread) <= 2048);
+        let alone = with_addresses(32).replace("}}}", "}}, admin: null}");
+        assert_eq!(checked(&alone, 64).unwrap().threads, 1);
     }
 
     #[test]

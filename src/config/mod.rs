@@ -18,6 +18,7 @@ mod problem;
 mod read;
 mod scalar;
 pub mod settings;
+pub mod sockets;
 mod unit;
 
 use std::fs;

@@ -12,9 +12,10 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::config;
 use crate::config::settings::{LogSettings, RegistryKind, Settings, Upstream};
+use crate::config::sockets;
 
 use super::event::{Fault, Limits};
-use super::sockets::{self, Sockets};
+use super::sockets::Sockets;
 
 pub struct Plan {
     /// As given on the command line; for messages.
@@ -47,7 +48,6 @@ impl Plan {
         let settings = config::load_text(&name, &text, &|variable| std::env::var(variable).ok())
             .map_err(|problems| of_config(problems.to_string()))?;
         let wanted = sockets::wanted(&settings);
-        sockets::check(&wanted).map_err(of_config)?;
         let folder = match &settings.sessions.registry {
             RegistryKind::Embedded(embedded) => Some(embedded.path.clone()),
             RegistryKind::Redis(_) => None,

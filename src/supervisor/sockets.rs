@@ -12,47 +12,10 @@ use std::sync::Arc;
 use pingora_core::server::Fds;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::settings::Settings;
+use crate::config::sockets::handoff_name;
 
 /// What `listen` is asked for; the kernel lowers it to `net.core.somaxconn`. Pingora asks for the same.
 const BACKLOG: i32 = 65535;
-/// Pingora's handoff drops what is beyond these, without a word.
-const HANDOFF_SOCKETS: usize = 32;
-const HANDOFF_NAME_BYTES: usize = 2048;
-
-/// The name under which shard `shard` of `address` is handed over: what the worker gives Pingora as its listen address.
-pub fn handoff_name(address: SocketAddr, shard: usize) -> String {
-    format!("{address}#{shard}")
-}
-
-/// Every address to listen on with its number of shards: one per worker thread, for the admin address one.
-pub fn wanted(settings: &Settings) -> Vec<(SocketAddr, usize)> {
-    let listeners = settings.listeners.iter().flat_map(|listener| &listener.addresses);
-    let data = listeners.map(|address| (*address, settings.threads));
-    data.chain(settings.admin.map(|address| (address, 1))).collect()
-}
-
-/// Whether Pingora's handoff can carry these.
-///
-/// # Errors
-/// A sentence for the operator.
-pub fn check(wanted: &[(SocketAddr, usize)]) -> Result<(), String> {
-    let names: Vec<String> = wanted.iter().flat_map(|&(address, shards)| names(address, shards)).collect();
-    let bytes = names.iter().map(|name| name.len() + 1).sum::<usize>();
-    if names.len() > HANDOFF_SOCKETS {
-        return Err(format!(
-            "{} sockets (every listener address once per thread, the admin address once) are more than the \
-             {HANDOFF_SOCKETS} that a handoff carries: use fewer `threads` or addresses",
-            names.len()
-        ));
-    }
-    if bytes > HANDOFF_NAME_BYTES {
-        return Err(format!(
-            "the listener addresses make {bytes} bytes of names, a handoff carries {HANDOFF_NAME_BYTES}"
-        ));
-    }
-    Ok(())
-}
 
 /// An address that cannot be listened on.
 #[derive(Debug)]
@@ -142,19 +105,6 @@ mod tests {
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
-    }
-
-    #[test]
-    fn names_say_address_and_shard() {
-        assert_eq!(handoff_name(address("127.0.0.1:8080"), 0), "127.0.0.1:8080#0");
-        assert_eq!(handoff_name(address("[::1]:8080"), 3), "[::1]:8080#3");
-    }
-
-    #[test]
-    fn a_handoff_has_limits() {
-        assert_eq!(check(&[(address("127.0.0.1:1"), 31), (address("127.0.0.1:2"), 1)]), Ok(()));
-        let refused = check(&[(address("127.0.0.1:1"), 32), (address("127.0.0.1:2"), 1)]).unwrap_err();
-        assert!(refused.starts_with("33 sockets"), "{refused}");
     }
 
     #[test]
