@@ -49,11 +49,25 @@ fn every_file_of_conf_is_right() {
     assert!(names.contains(&"outrigger.yaml") && names.contains(&"full.yaml"), "{names:?}");
     for (file, name) in conf.iter().zip(names) {
         world.copy(file, name);
-        let output = world.outrigger(&["check", "--config", name]);
-        assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
-        assert!(String::from_utf8(output.stdout).unwrap().starts_with(&format!("{name}: ok: 1 listener, ")));
-        assert_eq!(output.status.code(), Some(0));
+        world.finds_right(name);
     }
+}
+
+/// What full.yaml holds behind `#` is right too, with the kind of registry that it needs.
+#[test]
+fn the_full_file_with_one_comment_sign_less_is_right() {
+    let world = World::new("full");
+    world.copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/full.yaml"), "full.yaml");
+    let text = fs::read_to_string(world.folder.join("full.yaml")).unwrap();
+    let (_, keys) = text.split_once("\n\n").unwrap();
+    let uncommented = keys.lines().map(|line| match line.trim_start().strip_prefix("# ") {
+        Some(rest) => format!("{}{rest}\n", &line[..line.len() - line.trim_start().len()]),
+        None => format!("{line}\n"),
+    });
+    let text = uncommented.collect::<String>().replace("registry: embedded", "registry: redis");
+    assert!(text.contains("\nmember:") && text.contains("\n    url:"), "{text}");
+    fs::write(world.folder.join("full.yaml"), text).unwrap();
+    world.finds_right("full.yaml");
 }
 
 /// Every value differs from its default, and many come from the environment.
@@ -217,12 +231,15 @@ impl World {
         fs::write(certs.join("encrypted.key"), encrypted).unwrap();
         let garbage = "-----BEGIN CERTIFICATE-----\nbm8gY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n";
         fs::write(certs.join("garbage.crt"), garbage).unwrap();
+        fs::write(certs.join("redis-password"), "s3cret\n").unwrap();
+        fs::write(certs.join("empty"), "\n").unwrap();
         Self { folder }
     }
 
     /// Copies a file, with the container's paths led into this folder. Lines keep their numbers.
     fn copy(&self, file: &Path, name: &str) {
-        let text = fs::read_to_string(file).unwrap().replace(" /certs/", " certs/");
+        let text =
+            fs::read_to_string(file).unwrap().replace(" /certs/", " certs/").replace(" /secrets/", " certs/");
         let text = match text.contains("\nsessions:") {
             true => text.replace("/var/lib/outrigger", "state"),
             false => format!("{text}sessions: {{ embedded: {{ path: state }} }}\n"),
@@ -230,12 +247,20 @@ impl World {
         fs::write(self.folder.join(name), text).unwrap();
     }
 
+    /// `check` has nothing against the file.
+    fn finds_right(&self, name: &str) {
+        let output = self.outrigger(&["check", "--config", name]);
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+        assert!(String::from_utf8(output.stdout).unwrap().starts_with(&format!("{name}: ok: 1 listener, ")));
+        assert_eq!(output.status.code(), Some(0));
+    }
+
     fn outrigger(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_outrigger"))
             .args(arguments)
             .current_dir(&self.folder)
             .env_clear()
-            .env("GATEWAY_TOKEN", "s3cret")
+            .envs([("GATEWAY_TOKEN", "s3cret"), ("POD_NAME", "gateway-0"), ("POD_IP", "10.1.2.3")])
             .output()
             .unwrap()
     }

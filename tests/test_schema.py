@@ -36,17 +36,17 @@ def test_the_full_file_is_the_schema_written_out(schema):
     """Its keys, values and comments are those of the schema; neither has one that the other lacks."""
     expected, found, parents = {}, {}, []
     write_out(schema, "", expected)
-    for line in (ROOT / "conf" / "full.yaml").read_text().splitlines():
-        if not line or line.startswith("#"):
-            continue
-        indent, key, value, comment = re.fullmatch(r"([ -]*)(\w+):(?: (.*?))?  # (.*)", line).groups()
-        while parents and parents[-1][0] >= len(indent):
+    _, keys = (ROOT / "conf" / "full.yaml").read_text().split("\n\n", 1)
+    for line in filter(None, keys.splitlines()):
+        indent, key, value, comment = re.fullmatch(r"([ #-]*)(\w+):(?: (.*?))?  # (.*)", line).groups()
+        depth = len(indent.replace("# ", ""))
+        while parents and parents[-1][0] >= depth:
             parents.pop()
         path = f"{parents[-1][1]}.{key}" if parents else key
         assert path not in found, f"twice: {path}"
         found[path] = (yaml.safe_load(value) if value else None, comment)
-        parents.append((len(indent), path))
-    assert len(found) > 40
+        parents.append((depth, path))
+    assert len(found) > 70
     assert found == expected
 
 

@@ -4,10 +4,14 @@
 
 mod address;
 mod listener;
+mod member;
+mod redis;
+mod redis_url;
+mod sessions;
+mod trust;
 mod upstream;
 
 use std::path::Path as FilePath;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use log::LevelFilter;
@@ -29,6 +33,8 @@ pub trait Machine {
     fn private_key(&self, file: &FilePath) -> Result<PublicKey, String>;
     /// Whether a PEM file holds CA certificates.
     fn authorities(&self, file: &FilePath) -> Result<(), String>;
+    /// Whether a file holds a password or the like.
+    fn secret(&self, file: &FilePath) -> Result<(), String>;
     /// Whether a folder is there, or can be made, and can be written to.
     fn folder(&self, path: &FilePath) -> Result<(), String>;
 }
@@ -48,6 +54,7 @@ pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option
         upstreams,
         routes,
         sessions,
+        member,
         limits,
         timeouts,
         drain,
@@ -65,11 +72,17 @@ pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option
     let upstreams = upstreams.and_then(|table| check.upstreams(table, &root.key("upstreams")));
     let listeners = listeners.required(&root.key("listeners"), report);
     let (listeners, mut taken) = check.listeners(listeners, &root.key("listeners"), names.as_deref());
+    let profile = profile.good().map(profile_of);
+    let registry = sessions::registry(&sessions);
+    let member = check.member(member, registry, &root.key("member"), &mut taken);
     let admin = check.admin(admin, &root.key("admin"), &mut taken);
-    let demand = listeners.as_deref().zip(admin).map(|(listeners, admin)| Demand::of(listeners, None, admin));
+    let demand = match (&listeners, &member, admin) {
+        (Some(listeners), Some(member), Some(admin)) => Some(Demand::of(listeners, member.as_ref(), admin)),
+        _ => None,
+    };
     let threads = check.threads(threads, demand.as_ref(), &root.key("threads"));
     let routes = check.routes(routes, &root.key("routes"));
-    let sessions = check.sessions(sessions, &root.key("sessions"));
+    let sessions = check.sessions(sessions, profile, &root.key("sessions"));
     let limits = check.limits(limits, &root.key("limits"));
     let timeouts = timeouts.good().and_then(timeouts_of);
     let drain = drain.good().and_then(|file::Drain { timeout, max_generations }| {
@@ -83,13 +96,13 @@ pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option
         return None;
     }
     Some(Settings {
-        profile: profile.good().map(profile_of)?,
+        profile: profile?,
         threads: threads?,
         listeners: listeners?,
         upstreams: upstreams?,
         routes: Arc::new(routes?),
         sessions: sessions?,
-        member: None,
+        member: member?,
         limits: limits?,
         timeouts: timeouts?,
         drain: drain?,
@@ -160,23 +173,6 @@ impl Check<'_> {
         None
     }
 
-    fn sessions(&self, sessions: Field<file::Sessions>, path: &Path) -> Option<Sessions> {
-        let file::Sessions { registry, embedded, ttl } = sessions.good()?;
-        let embedded = embedded.good().and_then(|file::Embedded { path: folder, max_sessions }| {
-            let folder = folder.good().map(PathBuf::from);
-            if let Some(folder) = &folder {
-                self.ask(self.machine.folder(folder), &path.key("embedded").key("path"));
-            }
-            Some(Embedded { path: folder?, max_sessions: count(max_sessions)? })
-        });
-        let file::Registry::Embedded = registry.good()?;
-        Some(Sessions {
-            ttl: time(ttl)?,
-            registry: RegistryKind::Embedded(embedded?),
-            on_registry_failure: OnRegistryFailure::Refuse,
-        })
-    }
-
     fn limits(&self, limits: Field<file::Limits>, path: &Path) -> Option<Limits> {
         let file::Limits { body, headers, header_count, connections } = limits.good()?;
         let headers = headers.good().map(|size| size.0);
@@ -201,18 +197,6 @@ impl Check<'_> {
     /// Reports what the machine has against the value at `path`.
     fn ask<T>(&self, answer: Result<T, String>, path: &Path) -> Option<T> {
         answer.map_err(|sentence| self.report.say(path, sentence)).ok()
-    }
-
-    /// Both files of one identity, with the places that name them; `None` where there is none to look at.
-    fn key_pair(&self, cert: Option<(&FilePath, Path)>, key: Option<(&FilePath, Path)>) {
-        let public = cert.and_then(|(file, path)| self.ask(self.machine.certificate(file), &path));
-        let private =
-            key.and_then(|(file, path)| Some((self.ask(self.machine.private_key(file), &path)?, path)));
-        if let (Some(public), Some((private, path))) = (public, private)
-            && public != private
-        {
-            self.report.say(&path, "is not the key of the certificate in `cert`");
-        }
     }
 }
 
@@ -294,6 +278,9 @@ mod tests {
             Ok(PublicKey(Vec::new()))
         }
         fn authorities(&self, _: &FilePath) -> Result<(), String> {
+            Ok(())
+        }
+        fn secret(&self, _: &FilePath) -> Result<(), String> {
             Ok(())
         }
         fn folder(&self, _: &FilePath) -> Result<(), String> {

@@ -100,6 +100,15 @@ impl<T: Serialize> Serialize for Field<T> {
     }
 }
 
+impl<T: Serialize> Serialize for OneOrMany<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Scalar(value) => value.serialize(serializer),
+            Self::List(list) => list.serialize(serializer),
+        }
+    }
+}
+
 impl<T: JsonSchema> JsonSchema for Field<T> {
     fn schema_name() -> Cow<'static, str> {
         T::schema_name()

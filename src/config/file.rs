@@ -2,8 +2,14 @@
 //! serde reads it (through `read`), schemars makes the JSON Schema of it, `check` turns it into `Settings`.
 //! Surprise: the comments below are what users read, in `outrigger schema` and, word for word, in conf/full.yaml.
 
+mod member;
+mod sessions;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use member::{Member, MemberTls};
+pub use sessions::{Embedded, OnRegistryFailure, Redis, RedisTls, Registry, Sentinel, Sessions};
 
 use super::field::{Field, OneOrMany, ShortOrLong, Table};
 use super::unit::{Count, Size, Time};
@@ -30,6 +36,9 @@ pub struct File {
     /// Who owns a session
     #[serde(default)]
     pub sessions: Field<Sessions>,
+    /// This Outrigger among several that share a registry in Redis; null = none
+    #[serde(default)]
+    pub member: Field<Option<Member>>,
     /// Bounds on what a client may send
     #[serde(default)]
     pub limits: Field<Limits>,
@@ -170,53 +179,6 @@ impl Default for Routes {
             mcp: list(&["/servers/{server_id}/mcp", "/mcp"]),
             sse: list(&["/servers/{server_id}/sse", "/sse"]),
             message: list(&["/servers/{server_id}/message", "/message", "/messages/"]),
-        }
-    }
-}
-
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Sessions {
-    /// Where owners are kept: embedded (one file on this machine)
-    pub registry: Field<Registry>,
-    /// The embedded registry
-    pub embedded: Field<Embedded>,
-    /// How long a session is remembered after its last use
-    pub ttl: Field<Time>,
-}
-
-impl Default for Sessions {
-    fn default() -> Self {
-        Self {
-            registry: Field::default(),
-            embedded: Field::default(),
-            ttl: Field::Good(Time::from_secs(3600)),
-        }
-    }
-}
-
-#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub enum Registry {
-    #[default]
-    Embedded,
-}
-
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Embedded {
-    /// Folder of the registry file; made if it is not there
-    pub path: Field<String>,
-    /// Sessions kept; beyond, the one that expires first goes first
-    pub max_sessions: Field<Count>,
-}
-
-impl Default for Embedded {
-    fn default() -> Self {
-        Self {
-            path: Field::Good("/var/lib/outrigger".to_owned()),
-            max_sessions: Field::Good(Count(1_000_000)),
         }
     }
 }

@@ -46,6 +46,14 @@ impl Machine for ThisMachine {
         if certificates(file)?.is_empty() { Err(no_certificate(file)) } else { Ok(()) }
     }
 
+    fn secret(&self, file: &Path) -> Result<(), String> {
+        match std::str::from_utf8(&read(file)?) {
+            Ok(text) if text.trim().is_empty() => Err(format!("{}: is empty", file.display())),
+            Ok(_) => Ok(()),
+            Err(_) => Err(format!("{}: is not UTF-8", file.display())),
+        }
+    }
+
     fn folder(&self, path: &Path) -> Result<(), String> {
         if path.as_os_str().is_empty() {
             return Err("must not be empty".to_owned());

@@ -132,9 +132,10 @@ pub enum OnRegistryFailure {
 #[derive(Debug, Clone)]
 pub struct Redis {
     pub topology: Topology,
-    /// Used with every server whose URL says `rediss`.
+    /// Used with every server whose login says `tls`.
     pub tls: RedisTls,
-    /// Read anew for every connection, so that it may be rotated; goes before a password in a URL.
+    /// Read anew for every connection, so that it may be rotated. Then no login holds a password, but for those at sentinels,
+    /// who never get this one.
     pub password_file: Option<PathBuf>,
     /// Before every key of ours.
     pub prefix: String,
@@ -154,8 +155,19 @@ pub enum Topology {
         /// Credentials, database and TLS of the master; host and port are the sentinels' to tell.
         login: RedisLogin,
     },
-    /// Never empty; any of them tells the others.
+    /// Never empty; any of them tells the others. All logins are the same.
     Cluster(Vec<RedisServer>),
+}
+
+impl Topology {
+    /// Whether connections have TLS; all of one topology have, or none.
+    pub fn uses_tls(&self) -> bool {
+        match self {
+            Self::Standalone(server) => server.login.tls,
+            Self::Sentinel { login, .. } => login.tls,
+            Self::Cluster(servers) => servers.iter().any(|server| server.login.tls),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,6 +182,7 @@ pub struct RedisServer {
 pub struct RedisLogin {
     pub tls: bool,
     pub database: i64,
+    /// Never without a password, here or in [`Redis::password_file`].
     pub username: Option<String>,
     pub password: Option<Secret>,
 }
@@ -195,7 +208,7 @@ impl std::fmt::Debug for Secret {
 /// One running Outrigger among several: how the others reach it, and how it reaches them.
 #[derive(Debug, Clone)]
 pub struct Member {
-    /// Unique among all that share a registry.
+    /// Unique among all that share a registry; at most 253 bytes of visible ASCII.
     pub name: String,
     /// Where it listens for the others; never empty.
     pub addresses: Vec<SocketAddr>,
@@ -211,7 +224,7 @@ pub struct Member {
 pub enum Discovery {
     /// Each publishes its own in the registry, and is gone when it has not done so for `ttl`.
     Published { host: String, port: u16, ttl: Duration },
-    /// By DNS (a StatefulSet's headless service): `{name}` in `host` stands for the member's name.
+    /// By DNS (a StatefulSet's headless service): `{name}`, once in `host`, stands for the member's name.
     Template { host: String, port: u16 },
 }
 

@@ -31,6 +31,10 @@ impl Time {
         Self(Duration::from_secs(seconds))
     }
 
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         match number_with_unit(text, &TIME_UNITS) {
             None => Err(format!("expected a time such as 30s (units ms, s, m, h), found {text:?}")),

@@ -6,6 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
+/// What stands for a member's name.
+const NAME: &str = "{name}";
+
 /// An address to listen on. Never port 0: nobody could know the port, and a handoff could not name it.
 pub fn listen(text: &str) -> Result<SocketAddr, String> {
     match text.parse::<SocketAddr>() {
@@ -34,6 +37,33 @@ pub fn peer(text: &str) -> Result<(String, u16), String> {
         (Some(host), Ok(port)) if !text.ends_with(&format!("+{port}")) => Ok((host.to_owned(), port)),
         _ => Err(format!("expected HOST:PORT such as gateway:4444 or \"[::1]:4444\", found {text:?}")),
     }
+}
+
+/// The address that a member publishes for the others: like a peer's, and of this member alone.
+pub fn advertised(text: &str) -> Result<(String, u16), String> {
+    let (host, port) = peer(text)?;
+    match host.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => {
+            Err("is a wildcard address; other members could not connect to it".to_owned())
+        }
+        _ => Ok((host, port)),
+    }
+}
+
+/// The address of every member, `{name}` in its host standing for the name.
+pub fn template(text: &str) -> Result<(String, u16), String> {
+    let host = text.rsplit_once(':').map(|(host, _)| host).filter(|host| host.matches(NAME).count() == 1);
+    match (host, peer(&text.replace(NAME, "name"))) {
+        (Some(host), Ok((_, port))) => Ok((host.to_owned(), port)),
+        _ => Err(format!(
+            "expected HOST:PORT with {NAME} once in its host such as \"{NAME}.outrigger:8444\", found {text:?}"
+        )),
+    }
+}
+
+/// The host that a template makes of a member's name.
+pub fn of_member(template: &str, name: &str) -> String {
+    template.replace(NAME, name)
 }
 
 /// A network in CIDR notation.
@@ -108,6 +138,42 @@ mod tests {
         ] {
             assert!(peer(text).is_err_and(|sentence| sentence.contains(words)), "{text}");
         }
+    }
+
+    #[test]
+    fn a_member_advertises_what_others_can_connect_to() {
+        for text in ["web-0.outrigger:8444", "127.0.0.1:1", "[fd00::1]:8444"] {
+            assert_eq!(advertised(text), peer(text), "{text}");
+        }
+        for (text, words) in
+            [("0.0.0.0:8444", "wildcard"), ("[::]:8444", "wildcard"), ("fd00::1:8444", "has no port")]
+        {
+            assert!(advertised(text).is_err_and(|sentence| sentence.contains(words)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_template_names_each_member_once() {
+        for (text, host, port) in [
+            ("{name}:1", "{name}", 1),
+            ("{name}.a.svc.cluster.local:8444", "{name}.a.svc.cluster.local", 8444),
+            ("mcp-{name}.a:65535", "mcp-{name}.a", 65535),
+        ] {
+            assert_eq!(template(text), Ok((host.to_owned(), port)), "{text}");
+        }
+        for text in [
+            "a:1",
+            "{name}",
+            "{name}.{name}:1",
+            "a:{name}",
+            "{name}:{name}",
+            "{Name}.a:1",
+            "{name}.a/b:1",
+            "{name}:0",
+        ] {
+            assert!(template(text).is_err_and(|sentence| sentence.contains("{name} once")), "{text}");
+        }
+        assert_eq!(of_member("mcp-{name}.a", "0"), "mcp-0.a");
     }
 
     #[test]

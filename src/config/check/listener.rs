@@ -1,9 +1,8 @@
-//! The check of `listeners` and of the other address that we listen on, `admin`. PURE.
+//! The check of `listeners` and of whatever else we listen on. PURE.
 //! Takes the listeners' shapes and the names of the upstreams, gives listeners whose upstream, addresses and keys are right.
 //! Surprise: names and addresses are compared over all listeners, also over those that are wrong in other ways.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use super::{Check, address};
 use crate::config::field::{Field, OneOrMany};
@@ -100,7 +99,8 @@ impl Check<'_> {
         }
     }
 
-    fn addresses(
+    /// The value of an `address` key: where to listen.
+    pub fn addresses(
         &self,
         addresses: Field<OneOrMany<String>>,
         path: &Path,
@@ -133,14 +133,8 @@ impl Check<'_> {
 
     fn listener_tls(&self, tls: file::ListenerTls, path: &Path) -> Option<ListenerTls> {
         let file::ListenerTls { cert, key } = tls;
-        let (cert_path, key_path) = (path.key("cert"), path.key("key"));
-        let cert = cert.required(&cert_path, self.report).map(PathBuf::from);
-        let key = key.required(&key_path, self.report).map(PathBuf::from);
-        self.key_pair(
-            cert.as_deref().map(|file| (file, cert_path)),
-            key.as_deref().map(|file| (file, key_path)),
-        );
-        Some(ListenerTls { cert: cert?, key: key? })
+        let (cert, key) = self.required_identity(cert, key, path)?;
+        Some(ListenerTls { cert, key })
     }
 
     fn upstream_of(&self, name: Option<String>, path: &Path, upstreams: &[String]) -> Option<UpstreamId> {

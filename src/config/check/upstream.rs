@@ -2,8 +2,6 @@
 //! Takes the table of the file, gives upstreams in its order, so that a listener may name one by position.
 //! Surprise: a TLS upstream never goes without a server name, because Pingora does not verify a peer that has none.
 
-use std::path::PathBuf;
-
 use super::{Check, address};
 use crate::config::field::{Field, ShortOrLong, Table};
 use crate::config::file;
@@ -99,10 +97,7 @@ impl Check<'_> {
         peers: Option<&[PeerAddress]>,
     ) -> Option<UpstreamTls> {
         let file::UpstreamTls { ca, cert, key, server_name, verify } = tls;
-        let ca = ca.good().map(|ca| ca.map(PathBuf::from));
-        if let Some(Some(ca)) = &ca {
-            self.ask(self.machine.authorities(ca), &path.key("ca"));
-        }
+        let ca = self.authorities(ca, &path.key("ca"));
         let identity = self.identity(cert, key, path);
         let server_name =
             server_name.good().and_then(|name| self.server_name(name, &path.key("server_name"), peers));
@@ -113,29 +108,6 @@ impl Check<'_> {
         Some(UpstreamTls { ca: ca?, identity: identity?, server_name: server_name?, verify })
     }
 
-    fn identity(
-        &self,
-        cert: Field<Option<String>>,
-        key: Field<Option<String>>,
-        path: &Path,
-    ) -> Option<Option<(PathBuf, PathBuf)>> {
-        let (cert_path, key_path) = (path.key("cert"), path.key("key"));
-        let (cert, key) =
-            (cert.good().map(|cert| cert.map(PathBuf::from)), key.good().map(|key| key.map(PathBuf::from)));
-        match (&cert, &key) {
-            (Some(Some(_)), Some(None)) => self.report.say(&key_path, "is required, because `cert` is given"),
-            (Some(None), Some(Some(_))) => self.report.say(&cert_path, "is required, because `key` is given"),
-            _ => {}
-        }
-        let file = |file: &Option<Option<PathBuf>>, path| file.as_ref()?.clone().map(|file| (file, path));
-        let (cert_file, key_file) = (file(&cert, cert_path), file(&key, key_path));
-        self.key_pair(
-            cert_file.as_ref().map(|(file, path)| (file.as_path(), path.clone())),
-            key_file.as_ref().map(|(file, path)| (file.as_path(), path.clone())),
-        );
-        Some(cert?.zip(key?))
-    }
-
     fn server_name(
         &self,
         name: Option<String>,
@@ -143,9 +115,7 @@ impl Check<'_> {
         peers: Option<&[PeerAddress]>,
     ) -> Option<String> {
         if let Some(name) = name {
-            if !address::is_dns_name(&name) {
-                self.report.say(path, format!("expected a DNS name, found {name:?}"));
-            }
+            self.dns_name(&name, path);
             return Some(name);
         }
         let (first, others) = peers?.split_first()?;

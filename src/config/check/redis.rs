@@ -1,0 +1,208 @@
+//! The check of `sessions.redis`: where Redis is, as whom we log in there, and what TLS to it rests on. PURE.
+//! Takes the shape, gives settings in which every server's login is whole, whether its URL or the keys beside said it.
+//! Surprise: what a URL says and what stands beside it never overrule one another; said twice is refused.
+
+use std::path::PathBuf;
+
+use super::redis_url::{self, RedisUrl, UrlLogin};
+use super::{Check, time};
+use crate::config::field::{Field, OneOrMany};
+use crate::config::file;
+use crate::config::problem::Path;
+use crate::config::settings::{Redis, RedisLogin, RedisServer, RedisTls, Topology};
+
+const REDIS_PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
+
+/// What is said of the login outside of URLs.
+#[derive(Default)]
+struct Beside {
+    username: Option<String>,
+    password_file: Option<PathBuf>,
+    database: Option<i64>,
+}
+
+impl Check<'_> {
+    /// `gateway_keys`: what was made of the key beside `path`.
+    pub fn redis(
+        &self,
+        redis: file::Redis,
+        gateway_keys: Option<Option<String>>,
+        path: &Path,
+    ) -> Option<Redis> {
+        let file::Redis { url, sentinel, username, password_file, database, tls, prefix, timeout } = redis;
+        let password_file = password_file.good().map(|file| file.map(PathBuf::from));
+        if let Some(Some(file)) = &password_file {
+            self.ask(self.machine.secret(file), &path.key("password_file"));
+        }
+        let database = database.good().and_then(|number| match number.map(i64::try_from).transpose() {
+            Ok(number) => Some(number),
+            Err(_) => {
+                self.report.say(&path.key("database"), "is higher than any database's");
+                None
+            }
+        });
+        let beside = match (username.good(), &password_file, database) {
+            (Some(username), Some(file), Some(database)) => {
+                Some(Beside { username, password_file: file.clone(), database })
+            }
+            _ => None,
+        };
+        let topology = self.topology(url, sentinel, beside.as_ref(), path);
+        let tls = tls.good().map(|tls| tls.map(|tls| self.redis_tls(tls, &path.key("tls"))));
+        if let (Some(Some(_)), Some(topology)) = (&tls, &topology)
+            && !topology.uses_tls()
+        {
+            self.report.say(&path.key("tls"), "is given, but no URL says rediss");
+        }
+        let prefix = prefix.good();
+        if let Some(prefix) = &prefix {
+            self.name(prefix, &path.key("prefix"));
+        }
+        if let (Some(prefix), Some(Some(gateway))) = (&prefix, &gateway_keys)
+            && prefix == gateway
+        {
+            self.report.say(&path.key("prefix"), "is also that of the gateway's own keys (`gateway_keys`)");
+        }
+        Some(Redis {
+            topology: topology?,
+            tls: tls?.unwrap_or_else(|| Some(RedisTls::default()))?,
+            password_file: password_file?,
+            prefix: prefix?,
+            timeout: time(timeout)?,
+            gateway_keys: gateway_keys?,
+        })
+    }
+
+    fn topology(
+        &self,
+        url: Field<Option<OneOrMany<String>>>,
+        sentinel: Field<Option<file::Sentinel>>,
+        beside: Option<&Beside>,
+        path: &Path,
+    ) -> Option<Topology> {
+        let (url, sentinel) = (url.good(), sentinel.good());
+        match (&url, &sentinel) {
+            (Some(None), Some(None)) => self.report.say(path, "needs `url` or `sentinel`"),
+            (Some(Some(_)), Some(Some(_))) => self
+                .report
+                .say(&path.key("sentinel"), "`url` is given as well; one of them says where Redis is"),
+            _ => {}
+        }
+        let of_url = url.flatten().map(|url| match url {
+            OneOrMany::Scalar(text) => self.standalone(&text, beside, path),
+            OneOrMany::List(list) => self.cluster(list, beside, path),
+        });
+        let of_sentinel = sentinel.flatten().map(|sentinel| self.sentinel(sentinel, beside, path));
+        of_url.or(of_sentinel)?
+    }
+
+    fn standalone(&self, text: &str, beside: Option<&Beside>, path: &Path) -> Option<Topology> {
+        let place = path.key("url");
+        let url = self.ask(redis_url::parse(text, REDIS_PORT), &place)?;
+        Some(Topology::Standalone(self.server(url, beside?, &place, path)))
+    }
+
+    fn cluster(&self, list: Vec<Field<String>>, beside: Option<&Beside>, path: &Path) -> Option<Topology> {
+        let place = path.key("url");
+        let urls = self.urls(list, REDIS_PORT, &place);
+        let beside = beside?;
+        if beside.database.is_some() {
+            self.report.say(&path.key("database"), "a cluster has no databases");
+        }
+        let urls = urls?;
+        let user = |url: &RedisUrl| (url.login.username.clone(), url.login.password.clone());
+        for (index, url) in urls.iter().enumerate() {
+            if url.login.database.is_some() {
+                self.report.say(&place.index(index), "names a database, but a cluster has none");
+            }
+            // One login serves for all nodes, also for those that no URL names.
+            if user(url) != user(&urls[0]) {
+                self.report.say(&place.index(index), "must name the same user and password as the first");
+            }
+        }
+        let servers = urls.into_iter().enumerate();
+        let servers = servers.map(|(index, url)| self.server(url, beside, &place.index(index), path));
+        Some(Topology::Cluster(servers.collect()))
+    }
+
+    fn sentinel(&self, sentinel: file::Sentinel, beside: Option<&Beside>, path: &Path) -> Option<Topology> {
+        let file::Sentinel { urls, master } = sentinel;
+        let (here, place) = (path.key("sentinel"), path.key("sentinel").key("urls"));
+        let master = master.required(&here.key("master"), self.report);
+        if let Some(master) = &master {
+            self.name(master, &here.key("master"));
+        }
+        let urls =
+            urls.required(&place, self.report).and_then(|list| self.urls(list, SENTINEL_PORT, &place))?;
+        let tls = urls.first()?.login.tls;
+        let sentinels = urls.into_iter().enumerate().map(|(index, url)| {
+            let place = place.index(index);
+            if url.login.database.is_some() {
+                self.report.say(
+                    &place,
+                    "names a database, but a sentinel has none; the master's goes to `redis.database`",
+                );
+            }
+            self.server(url, &Beside::default(), &place, path)
+        });
+        let sentinels = sentinels.collect();
+        let login = self.login(UrlLogin { tls, ..UrlLogin::default() }, beside?, &here, path);
+        Some(Topology::Sentinel { sentinels, master: master?, login })
+    }
+
+    /// A list of URLs of which all say the same scheme, because one TLS setting serves for all servers they lead to.
+    fn urls(&self, list: Vec<Field<String>>, default_port: u16, path: &Path) -> Option<Vec<RedisUrl>> {
+        if list.is_empty() {
+            self.report.say(path, "needs at least one URL");
+        }
+        let places = list.into_iter().enumerate();
+        let checked: Vec<Option<RedisUrl>> = places
+            .map(|(index, text)| self.ask(redis_url::parse(&text.good()?, default_port), &path.index(index)))
+            .collect();
+        let schemes =
+            checked.iter().enumerate().filter_map(|(index, url)| Some((index, url.as_ref()?.login.tls)));
+        let mut schemes = schemes.collect::<Vec<_>>().into_iter();
+        if let Some((_, first)) = schemes.next() {
+            for (index, _) in schemes.filter(|(_, tls)| *tls != first) {
+                self.report.say(
+                    &path.index(index),
+                    "has another scheme than the first; all must be redis or all rediss",
+                );
+            }
+        }
+        checked.into_iter().collect()
+    }
+
+    fn server(&self, url: RedisUrl, beside: &Beside, place: &Path, path: &Path) -> RedisServer {
+        let RedisUrl { host, port, login } = url;
+        RedisServer { host, port, login: self.login(login, beside, place, path) }
+    }
+
+    /// `place` is that of the URL, `path` that of the keys beside.
+    fn login(&self, url: UrlLogin, beside: &Beside, place: &Path, path: &Path) -> RedisLogin {
+        let UrlLogin { tls, username, password, database } = url;
+        for (key, twice) in [
+            ("username", username.is_some() && beside.username.is_some()),
+            ("password_file", password.is_some() && beside.password_file.is_some()),
+            ("database", database.is_some() && beside.database.is_some()),
+        ] {
+            if twice {
+                self.report.say(&path.key(key), "is given a second time; the URL says it already");
+            }
+        }
+        let named = if beside.username.is_some() { &path.key("username") } else { place };
+        let username = username.or_else(|| beside.username.clone());
+        if username.is_some() && password.is_none() && beside.password_file.is_none() {
+            self.report.say(named, "names a user without a password");
+        }
+        RedisLogin { tls, database: database.or(beside.database).unwrap_or(0), username, password }
+    }
+
+    fn redis_tls(&self, tls: file::RedisTls, path: &Path) -> Option<RedisTls> {
+        let file::RedisTls { ca, cert, key } = tls;
+        let ca = self.authorities(ca, &path.key("ca"));
+        let identity = self.identity(cert, key, path);
+        Some(RedisTls { ca: ca?, identity: identity? })
+    }
+}
