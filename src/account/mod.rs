@@ -12,6 +12,8 @@ use once_cell::sync::Lazy;
 use serde::Serialize;
 
 use crate::config::settings::UpstreamId;
+use crate::routing::hop::Hop;
+use crate::routing::session::Era;
 pub use counters::{Counted, Counters};
 
 /// Log target of the access lines.
@@ -109,6 +111,17 @@ impl Default for Record {
 }
 
 impl Record {
+    /// What another member told of a request that it forwarded; both lines have one number.
+    pub fn take_from(&mut self, hop: &Hop<'_>) {
+        self.id = u64::from_str_radix(&hop.request, 16).unwrap_or(self.id);
+        self.from_member = Some(hop.from.to_string());
+        self.route = RouteKind::named(&hop.route);
+        self.server_id = hop.server_id.as_deref().map(str::to_owned);
+        self.session = Some(hop.session.short());
+        self.era = Era::named(&hop.era).map(Era::as_str);
+        self.rpc_method = hop.method.as_deref().map(str::to_owned);
+    }
+
     /// Writes the access line and counts the request.
     pub fn close(&self, counters: &Counters, end: &End<'_>) {
         let &End { listener, upstream, peer, status, response_bytes } = end;

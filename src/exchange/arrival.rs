@@ -6,12 +6,11 @@ use http::HeaderName;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use crate::account::{Record, RouteKind};
+use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
 use crate::mcp::fields;
 use crate::routing::hop::{HOP, HOP_PEER, Hop, escape};
-use crate::routing::session::Era;
 use crate::upstream::Upstream;
 
 use super::ownership::Near;
@@ -29,7 +28,7 @@ pub async fn arrive(session: &mut Session, app: &App, record: &mut Record) -> pi
     let Some(hop) = value.as_deref().and_then(Hop::parse) else {
         return reply::to_member(session, app, &Fault::NotForwarded, record).await;
     };
-    describe(&hop, record);
+    record.take_from(&hop);
     // The other member sends the body only now (`Members::greet`). If it is gone, reading the body will tell.
     let _ = session.as_downstream_mut().write_continue_response().await;
     match serve(session, app, &hop, record).await {
@@ -112,16 +111,4 @@ fn wire(head: &RequestHeader, body: &[u8]) -> Vec<u8> {
     wire.extend_from_slice(b"\r\n");
     wire.extend_from_slice(body);
     wire
-}
-
-fn describe(hop: &Hop<'_>, record: &mut Record) {
-    if let Ok(id) = u64::from_str_radix(&hop.request, 16) {
-        record.id = id;
-    }
-    record.from_member = Some(hop.from.to_string());
-    record.route = RouteKind::named(&hop.route);
-    record.server_id = hop.server_id.as_deref().map(str::to_owned);
-    record.session = Some(hop.session.short());
-    record.era = Era::named(&hop.era).map(Era::as_str);
-    record.rpc_method = hop.method.as_deref().map(str::to_owned);
 }

@@ -2,6 +2,7 @@
 //! Takes every request of a listener; room 2 sends MCP routes through the exchange and lets everything else pass (`pass`).
 //! Surprise: an MCP route with an unusual method (OPTIONS, HEAD) passes through too; those carry no message and no session.
 
+mod affinity;
 mod pass;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorType, Result};
+use pingora_core::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
@@ -48,16 +49,6 @@ pub struct Context {
 impl Proxy {
     pub fn new(app: Arc<App>, door: Door) -> Self {
         Self { app, door }
-    }
-
-    /// The listener whose requests pass through; what members forward never does.
-    fn listener(&self) -> Result<usize> {
-        match self.door {
-            Door::Listener(listener) => Ok(listener),
-            Door::Member => {
-                Error::e_explain(ErrorType::InternalError, "a forwarded request does not pass through")
-            }
-        }
     }
 
     /// Room 2: MCP target, pass through (`None`), or refused.
@@ -103,7 +94,14 @@ impl ProxyHttp for Proxy {
         record.method = session.req_header().method.clone();
         record.client = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
         let Door::Listener(listener) = self.door else {
-            return exchange::arrive(session, &self.app, record).await.map(|()| true);
+            return match affinity::of_member(&self.app, session.req_header(), record) {
+                None => exchange::arrive(session, &self.app, record).await.map(|()| true),
+                Some(Err(fault)) => exchange::refuse(session, &self.app, &fault, record).await.map(|()| true),
+                Some(Ok(wanted)) => {
+                    context.pass.wanted = wanted;
+                    Ok(false)
+                }
+            };
         };
         record.upstream = Some(self.app.listener(listener).1.id);
         match self.classify(session.req_header()) {
@@ -112,7 +110,12 @@ impl ProxyHttp for Proxy {
                 record.server_id.clone_from(&target.server_id);
                 exchange::run(session, &self.app, listener, target, record).await.map(|()| true)
             }
-            Ok(None) => Ok(false),
+            Ok(None) => {
+                let (_, upstream) = self.app.listener(listener);
+                context.pass.wanted =
+                    affinity::of_client(&self.app, upstream, session.req_header(), record).await;
+                Ok(false)
+            }
             Err(fault) => {
                 record.route = RouteKind::Refused;
                 exchange::refuse(session, &self.app, &fault, record).await.map(|()| true)
@@ -121,7 +124,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
-        pass::peer(session, &self.app, self.listener()?, context).await
+        pass::peer(session, &self.app, context).await
     }
 
     fn fail_to_connect(
@@ -153,7 +156,7 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
-        pass::request_head(session, &self.app, self.listener()?, request, &mut context.record)
+        pass::request_head(session, &self.app, self.door, request, context)
     }
 
     async fn request_body_filter(

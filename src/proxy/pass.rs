@@ -18,36 +18,41 @@ use crate::error::Fault;
 use crate::exchange::outbound::{Dropped, joined_cookie, origin_form, public_origin};
 use crate::exchange::relay::connection_fields;
 use crate::logging;
+use crate::routing::hop::HOP;
 
-use super::Context;
+use super::affinity::Wanted;
+use super::{Context, Door};
 
 /// Peers tried so far.
 #[derive(Debug, Default)]
 pub(super) struct Passing {
+    pub wanted: Wanted,
     tried: Vec<usize>,
     current: Option<(UpstreamId, usize)>,
 }
 
-/// A healthy peer that was not tried before.
-pub(super) async fn peer(
-    session: &mut Session,
-    app: &App,
-    listener: usize,
-    context: &mut Context,
-) -> Result<Box<HttpPeer>> {
-    let (_, upstream) = app.listener(listener);
-    let index = upstream
-        .choose(&context.pass.tried)
-        .ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no peer left"))?;
-    context.pass.current = Some((upstream.id, index));
-    context.record.attempts += 1;
-    context.record.peer = Some(index);
+/// The peer that is wanted, or a healthy one; none that was tried before.
+pub(super) async fn peer(session: &mut Session, app: &App, context: &mut Context) -> Result<Box<HttpPeer>> {
+    let nobody = |reason: &'static str| Error::explain(ErrorType::ConnectNoRoute, reason);
     session.as_downstream_mut().set_write_timeout(Some(app.settings.timeouts.write));
     session.as_downstream_mut().set_read_timeout(Some(app.settings.timeouts.request_body));
-    let mut target = upstream
-        .target(index)
-        .await
-        .map_err(|fault| Error::explain(ErrorType::ConnectNoRoute, fault.kind()))?;
+    context.record.attempts += 1;
+    let upstream = context.record.upstream.map(|id| app.upstream(id)).ok_or_else(|| nobody("no upstream"))?;
+    let passing = &mut context.pass;
+    let mut target = match (&passing.wanted, &app.members) {
+        (Wanted::Member { address, .. }, Some(members)) => members.target(*address),
+        (wanted, _) => {
+            let first = match wanted {
+                Wanted::Peer(peer) => Some(*peer).filter(|peer| !passing.tried.contains(peer)),
+                Wanted::Any | Wanted::Member { .. } => None,
+            };
+            let choice = first.or_else(|| upstream.choose(&passing.tried));
+            let index = choice.ok_or_else(|| nobody("no peer left"))?;
+            passing.current = Some((upstream.id, index));
+            context.record.peer = Some(index);
+            upstream.target(index).await.map_err(|fault| nobody(fault.kind()))?
+        }
+    };
     // An upgraded connection may be silent for as long as it likes; any other answer must keep coming.
     target.options.read_timeout =
         if session.is_upgrade_req() { None } else { Some(longest_silence(app, session.req_header())) };
@@ -76,6 +81,9 @@ pub(super) fn connect_failed(app: &App, context: &mut Context, mut error: Box<Er
         );
         context.pass.tried.push(index);
         error.set_retry(context.pass.tried.len() < upstream.peers.len());
+    } else {
+        // The session lives at that member and nowhere else.
+        error.set_retry(false);
     }
     error
 }
@@ -91,12 +99,17 @@ pub(super) fn connected(app: &App, context: &Context, reused: bool) {
 pub(super) fn request_head(
     session: &Session,
     app: &App,
-    listener: usize,
+    door: Door,
     request: &mut RequestHeader,
-    record: &mut Record,
+    context: &mut Context,
 ) -> Result<()> {
+    let Door::Listener(listener) = door else {
+        // Its first member has done all that follows.
+        request.remove_header(HOP);
+        return Ok(());
+    };
     let origin = public_origin(session, app.listener(listener).0);
-    record.client = Some(origin.client);
+    context.record.client = Some(origin.client);
     let head = session.req_header();
     let upgrade = session.is_upgrade_req();
     let drops = Dropped::of(head, app.settings.profile);
@@ -128,6 +141,9 @@ pub(super) fn request_head(
     }
     request.insert_header("X-Forwarded-For", origin.client.to_string())?;
     request.insert_header("X-Forwarded-Proto", if origin.https { "https" } else { "http" })?;
+    if let Wanted::Member { hop, .. } = &context.pass.wanted {
+        request.insert_header(HOP, hop)?;
+    }
     Ok(())
 }
 
