@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -15,6 +14,7 @@ use crate::account::{Record, RouteKind};
 use crate::app::App;
 use crate::config::settings::{Profile, UpstreamId};
 use crate::error::Fault;
+use crate::exchange;
 use crate::exchange::outbound::{Dropped, joined_cookie, origin_form, public_origin};
 use crate::exchange::relay::connection_fields;
 use crate::logging;
@@ -194,39 +194,30 @@ pub(super) async fn fail(
         record.client_gone = true;
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     }
-    let (code, sentence) = match error.etype() {
-        ErrorType::HTTPStatus(status) => (*status, None),
-        _ if *error.esource() == ErrorSource::Downstream => (400, None),
-        ErrorType::ConnectTimedout => answer(Fault::ConnectTimeout),
-        ErrorType::ReadTimedout => answer(Fault::FirstByteTimeout),
-        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => answer(Fault::TlsHandshake),
-        ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => {
-            answer(Fault::NoPeer)
-        }
-        ErrorType::InvalidHTTPHeader => answer(Fault::MalformedAnswer),
-        _ => answer(Fault::NoAnswer),
-    };
-    if let Some(fault) = &sentence {
+    let fault = fault_of(error);
+    log::warn!("pass-through: {}: {}", fault.kind(), logging::without_content(error));
+    if session.response_written().is_some() {
         record.fault = Some(fault.kind());
         app.counters.fault(fault.kind());
-        log::warn!("pass-through: {}: {}", fault.kind(), logging::without_content(error));
+    } else {
+        session.as_downstream_mut().set_keepalive(None);
+        if exchange::refuse(session, app, &fault, record).await.is_err() {
+            record.client_gone = true;
+        }
     }
-    if session.response_written().is_none() && write(session, code, sentence.as_ref()).await.is_err() {
-        record.client_gone = true;
-    }
-    FailToProxy { error_code: code, can_reuse_downstream: false }
+    FailToProxy { error_code: fault.status(), can_reuse_downstream: false }
 }
 
-fn answer(fault: Fault) -> (u16, Option<Fault>) {
-    (fault.status(), Some(fault))
-}
-
-async fn write(session: &mut Session, code: u16, fault: Option<&Fault>) -> Result<()> {
-    let body: Bytes = fault.map(|fault| format!("{}\n", fault.sentence()).into()).unwrap_or_default();
-    let mut head = ResponseHeader::build(code, Some(3))?;
-    head.insert_header(header::CONTENT_LENGTH, body.len())?;
-    if !body.is_empty() {
-        head.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
+/// The failure by Pingora's word for it.
+fn fault_of(error: &Error) -> Fault {
+    match error.etype() {
+        ErrorType::HTTPStatus(408) => Fault::BodyTooSlow,
+        _ if *error.esource() == ErrorSource::Downstream => Fault::BrokenFraming,
+        ErrorType::ConnectTimedout => Fault::ConnectTimeout,
+        ErrorType::ReadTimedout => Fault::FirstByteTimeout,
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => Fault::TlsHandshake,
+        ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => Fault::NoPeer,
+        ErrorType::InvalidHTTPHeader => Fault::MalformedAnswer,
+        _ => Fault::NoAnswer,
     }
-    session.as_downstream_mut().write_error_response(head, body).await
 }
