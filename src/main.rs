@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cli::{Cli, Command};
-use outrigger::config::settings::Settings;
+use outrigger::config::settings::{RegistryKind, Settings};
 use outrigger::{config, supervisor, worker};
 
 #[global_allocator]
@@ -63,8 +63,17 @@ fn summary(settings: &Settings) -> String {
         count(settings.upstreams.len(), "upstream", "upstreams"),
         count(peers, "peer", "peers"),
         count(settings.threads, "thread", "threads"),
+        registry(settings).to_owned(),
     ]
     .join(", ")
+}
+
+fn registry(settings: &Settings) -> &'static str {
+    match (&settings.sessions.registry, &settings.member) {
+        (RegistryKind::Embedded(_), _) => "embedded registry",
+        (RegistryKind::Redis(_), None) => "Redis registry",
+        (RegistryKind::Redis(_), Some(_)) => "Redis registry with members",
+    }
 }
 
 /// A reader that goes away early (`outrigger schema | head`) is a failure, not a panic.

@@ -16,7 +16,11 @@ use openssl::pkey::{PKey, Private};
 use openssl::symm::Cipher;
 use openssl::x509::{X509, X509Name};
 use outrigger::config;
-use outrigger::config::settings::{LogFormat, Profile, RegistryKind, UpstreamId, Verify};
+use outrigger::config::settings::{
+    Discovery, LogFormat, OnRegistryFailure, Profile, RedisLogin, RedisServer, RegistryKind, Secret,
+    Topology, UpstreamId, Verify,
+};
+use outrigger::config::sockets::wanted;
 
 const USAGE: i32 = 64;
 
@@ -117,6 +121,99 @@ fn a_right_file_gives_the_settings_it_says() {
     assert_eq!(settings.admin, None);
     assert_eq!((settings.log.level, settings.log.format), (log::LevelFilter::Debug, LogFormat::Text));
 }
+
+/// The ways to say where Redis is, and as whom.
+#[test]
+fn redis_is_one_server_a_cluster_or_behind_sentinels() {
+    let redis = |keys: &str| {
+        let text = format!("{SMALLEST}\nsessions: {{ registry: redis, redis: {{ {keys} }} }}\n");
+        let settings =
+            config::load_text("redis.yaml", &text, &|_| None).unwrap_or_else(|wrong| panic!("{wrong}"));
+        assert!(!format!("{settings:?}").contains("s3cret"));
+        let RegistryKind::Redis(redis) = settings.sessions.registry else { panic!("redis") };
+        *redis
+    };
+    let login = |tls, database, username: &str| RedisLogin {
+        tls,
+        database,
+        username: Some(username.to_owned()),
+        password: Some(Secret("s3cret".to_owned())),
+    };
+    let nobody = |tls, database| RedisLogin { tls, database, ..RedisLogin::default() };
+    let server = |host: &str, port, login| RedisServer { host: host.to_owned(), port, login };
+
+    let one = redis(r#"url: "rediss://me:s3cret@[::1]/3", prefix: "o:", timeout: 1s"#);
+    assert_eq!(one.topology, Topology::Standalone(server("::1", 6379, login(true, 3, "me"))));
+    assert!(one.topology.uses_tls() && one.tls.ca.is_none() && one.tls.identity.is_none());
+    assert_eq!((one.prefix.as_str(), one.timeout), ("o:", Duration::from_secs(1)));
+
+    let beside = redis(r#"url: "redis://:s3cret@redis:1", username: me, database: 2"#);
+    assert_eq!(beside.topology, Topology::Standalone(server("redis", 1, login(false, 2, "me"))));
+    assert_eq!((beside.prefix.as_str(), beside.timeout), ("outrigger:", Duration::from_millis(100)));
+
+    let cluster = redis(r#"url: ["redis://a", "redis://b:7"]"#);
+    let nodes = vec![server("a", 6379, nobody(false, 0)), server("b", 7, nobody(false, 0))];
+    assert_eq!(cluster.topology, Topology::Cluster(nodes));
+
+    let sentinel = redis(r#"sentinel: { urls: ["rediss://me:s3cret@a"], master: m }, database: 1"#);
+    let Topology::Sentinel { sentinels, master, login: at_master } = sentinel.topology else {
+        panic!("sentinel")
+    };
+    assert_eq!(sentinels, [server("a", 26379, login(true, 0, "me"))]);
+    assert_eq!((master.as_str(), at_master), ("m", nobody(true, 1)));
+}
+
+#[test]
+fn the_gateways_keys_are_read_where_they_can_be() {
+    for (keys, expected) in [
+        ("sessions: { registry: redis, redis: { url: 'redis://a' } }", Some("mcpgw:")),
+        ("sessions: { registry: redis, redis: { url: 'redis://a' }, gateway_keys: null }", None),
+        ("sessions: { registry: redis, redis: { url: 'redis://a' }, gateway_keys: 'x:' }", Some("x:")),
+        ("sessions: { registry: redis, redis: { url: 'redis://a' } }\nprofile: generic", None),
+    ] {
+        let settings = config::load_text("keys.yaml", &format!("{SMALLEST}\n{keys}\n"), &|_| None).unwrap();
+        let RegistryKind::Redis(redis) = &settings.sessions.registry else { panic!("redis") };
+        assert_eq!(redis.gateway_keys.as_deref(), expected, "{keys}");
+        assert_eq!(settings.sessions.on_registry_failure, OnRegistryFailure::Refuse);
+    }
+}
+
+#[test]
+fn a_member_is_found_by_what_it_publishes_or_by_dns() {
+    let world = World::new("member");
+    let certs = world.folder.join("certs").display().to_string();
+    let member = |keys: &str| {
+        let text = format!(
+            "{SMALLEST}\nsessions: {{ registry: redis, redis: {{ url: 'redis://a' }}, on_registry_failure: local }}\n\
+             member: {{ name: pod-0, address: '0.0.0.0:8444', {keys} }}\n"
+        );
+        let env = |name: &str| (name == "CERTS").then(|| certs.clone());
+        let settings =
+            config::load_text("member.yaml", &text, &env).unwrap_or_else(|wrong| panic!("{wrong}"));
+        assert_eq!(settings.sessions.on_registry_failure, OnRegistryFailure::Local);
+        let shards = |address: &str| (address.parse().unwrap(), settings.threads);
+        let mut sockets = vec![shards("127.0.0.1:8080"), shards("0.0.0.0:8444")];
+        sockets.push(("127.0.0.1:9901".parse().unwrap(), 1));
+        assert_eq!(wanted(&settings), sockets);
+        settings.member.unwrap()
+    };
+
+    let published = member("advertise: '10.1.2.3:1', plaintext: true, ttl: 1s, connect_timeout: 1ms");
+    assert_eq!((published.name.as_str(), published.addresses.len()), ("pod-0", 1));
+    let ttl = Duration::from_secs(1);
+    assert_eq!(published.discovery, Discovery::Published { host: "10.1.2.3".to_owned(), port: 1, ttl });
+    assert!(published.tls.is_none());
+    assert_eq!(published.connect_timeout, Duration::from_millis(1));
+
+    let tls = r#"tls: { cert: "${CERTS}/tls.crt", key: "${CERTS}/tls.key", ca: "${CERTS}/ca.crt" }"#;
+    let by_dns = member(&format!("template: '{{name}}.o.svc:8444', {tls}"));
+    assert_eq!(by_dns.discovery, Discovery::Template { host: "{name}.o.svc".to_owned(), port: 8444 });
+    let tls = by_dns.tls.unwrap();
+    assert_eq!((tls.server_name.as_str(), tls.ca), ("outrigger", world.folder.join("certs/ca.crt")));
+    assert_eq!(by_dns.connect_timeout, Duration::from_millis(200));
+}
+
+const SMALLEST: &str = include_str!("../conf/outrigger.yaml");
 
 const RIGHT: &str = r#"
 profile: generic

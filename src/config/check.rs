@@ -24,7 +24,7 @@ use super::sockets::{Demand, MAX_SOCKETS};
 use super::unit::{Count, Time};
 use crate::routing::route::Routes;
 
-/// What the check must know of the machine that the file is for. Errors are sentences about the path asked for.
+/// What the check must know of the machine that the file is for. Errors are sentences that name the path asked for.
 pub trait Machine {
     fn cores(&self) -> usize;
     /// The public key of the first certificate in a PEM file, all of whose certificates can be parsed.
@@ -33,7 +33,7 @@ pub trait Machine {
     fn private_key(&self, file: &FilePath) -> Result<PublicKey, String>;
     /// Whether a PEM file holds CA certificates.
     fn authorities(&self, file: &FilePath) -> Result<(), String>;
-    /// Whether a file holds a password or the like.
+    /// Whether a file holds a password; its errors are the only ones that do not name the file.
     fn secret(&self, file: &FilePath) -> Result<(), String>;
     /// Whether a folder is there, or can be made, and can be written to.
     fn folder(&self, path: &FilePath) -> Result<(), String>;

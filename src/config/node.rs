@@ -8,7 +8,7 @@ use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::env::{self, Env};
 use super::problem::{Path, Problem, Step};
-use super::scalar::{Scalar, Style};
+use super::scalar::{self, Scalar, Style};
 
 /// A value of the YAML file.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ impl Node {
         (node.line, Some(node))
     }
 
-    /// Hides in a sentence about this value whatever came from the environment.
+    /// Hides in a sentence about this value its secrets.
     pub fn mask(&self, sentence: String) -> String {
         match &self.kind {
             Kind::Scalar(scalar) => scalar.mask(sentence),
@@ -165,7 +165,9 @@ impl<'text> Builder<'text, '_> {
                     ScalarStyle::Plain => Style::Plain,
                     _ => Style::Quoted,
                 };
-                Kind::Scalar(Scalar { text: expanded.text, style, secrets: expanded.secrets })
+                let mut secrets = expanded.secrets;
+                secrets.extend(scalar::credentials(&expanded.text).map(str::to_owned));
+                Kind::Scalar(Scalar { text: expanded.text, style, secrets })
             }
             Err(sentences) => {
                 self.problems.extend(sentences.into_iter().map(|sentence| problem(span, path, sentence)));

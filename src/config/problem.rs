@@ -1,11 +1,12 @@
 //! What can be said against a configuration: problems, each with its line and its YAML path.
 //! The parser, the reader and the check all say theirs to one [`Report`], so that a user sees every problem at once.
-//! Surprise: the report knows the YAML tree, because it finds the line of a path and masks what came from the environment.
+//! Surprise: the report knows the YAML tree, because it finds the line of a path and masks what must not be printed.
 
 use std::cell::RefCell;
 use std::fmt;
 
 use super::node::Node;
+use super::scalar;
 
 /// Everything that is wrong with one file, in the order of its lines. Displays as one `FILE:LINE: PATH: sentence` a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +130,9 @@ impl fmt::Display for Path {
                     if !key.is_empty() && key.bytes().all(plain) {
                         write!(out, "{dot}{key}")?;
                     } else {
-                        write!(out, "{dot}{key:?}")?;
+                        // A key is no place for a URL, but a mistake may put one there.
+                        let shown = scalar::credentials(key).map_or(key.as_str(), |_| "***");
+                        write!(out, "{dot}{shown:?}")?;
                     }
                 }
             }
@@ -147,6 +150,7 @@ mod tests {
         let path = Path::default().key("listeners").index(1).key("tls").key("cert");
         assert_eq!(path.to_string(), "listeners[1].tls.cert");
         assert_eq!(Path::default().key("upstreams").key("a.b").to_string(), "upstreams.\"a.b\"");
+        assert_eq!(Path::default().key("redis://a:b@c").to_string(), "\"***\"");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 pub struct Scalar {
     pub text: String,
     pub style: Style,
-    /// What of the text came from the environment and must not be printed.
+    /// What of the text must not be printed: what came from the environment, and who logs in by a URL.
     pub secrets: Vec<String>,
 }
 
@@ -36,7 +36,7 @@ impl Scalar {
         (self.style != Style::Quoted).then_some(&self.text)
     }
 
-    /// Hides in a sentence about this value whatever came from the environment, quoted or not.
+    /// Hides in a sentence about this value its secrets, quoted or not.
     /// Parts of one or two letters stay: they are no secrets, and hiding them would eat the sentence's own words.
     pub fn mask(&self, sentence: String) -> String {
         if self.secrets.is_empty() {
@@ -48,6 +48,12 @@ impl Scalar {
             sentence.replace(part.as_str(), "***").replace(&part.escape_debug().to_string(), "***")
         })
     }
+}
+
+/// User and password of a URL with the `@` behind them; the last one, because a slip may leave another in the password.
+pub fn credentials(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("://")?;
+    rest.rfind('@').map(|at| &rest[..=at])
 }
 
 fn is_null(text: &str) -> bool {
@@ -101,6 +107,19 @@ mod tests {
             assert_eq!((five.as_text().is_some(), five.as_bare().is_some()), (text, bare), "{style:?}");
         }
         assert!(scalar("null", Style::Expanded).is_null() && !scalar("null", Style::Quoted).is_null());
+    }
+
+    #[test]
+    fn a_url_may_hold_credentials() {
+        for (text, hidden) in [
+            ("redis://user:pw@host:1/0", Some("user:pw@")),
+            ("redis://:p@ss/word@host", Some(":p@ss/word@")),
+            ("redis://host/0", None),
+            ("redis://@host", Some("@")),
+            ("a@b", None),
+        ] {
+            assert_eq!(credentials(text), hidden, "{text}");
+        }
     }
 
     #[test]

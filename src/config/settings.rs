@@ -145,7 +145,7 @@ pub struct Redis {
     pub gateway_keys: Option<String>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Topology {
     Standalone(RedisServer),
     Sentinel {

@@ -24,7 +24,7 @@ pub struct Plan {
     pub sockets: Sockets,
     pub limits: Limits,
     pub log: LogSettings,
-    /// Whether an upstream is trusted by the system's CAs.
+    /// Whether an upstream or Redis is trusted by the system's CAs.
     pub system_cas: bool,
     /// Folder that is ours alone and writable, because we hold its lock; none where the registry is elsewhere.
     pub folder: Option<PathBuf>,
@@ -59,8 +59,7 @@ impl Plan {
         let sockets = Sockets::open(&wanted, current.map(|current| &current.sockets))
             .map_err(|cause| of_system(cause.to_string()))?;
         let limits = limits(&settings);
-        let by_the_system = |upstream: &Upstream| upstream.tls.as_ref().is_some_and(|tls| tls.ca.is_none());
-        let system_cas = settings.upstreams.iter().any(by_the_system);
+        let system_cas = trusts_the_system(&settings);
         Ok(Self { file: name, text, sockets, limits, log: settings.log, system_cas, folder, lock })
     }
 }
@@ -84,6 +83,15 @@ fn lock(folder: &Path) -> Result<Flock<File>, Refusal> {
             cause => format!("cannot lock {}: {cause}", path.display()),
         })
     })
+}
+
+fn trusts_the_system(settings: &Settings) -> bool {
+    let upstream = |upstream: &Upstream| upstream.tls.as_ref().is_some_and(|tls| tls.ca.is_none());
+    let redis = match &settings.sessions.registry {
+        RegistryKind::Embedded(_) => false,
+        RegistryKind::Redis(redis) => redis.topology.uses_tls() && redis.tls.ca.is_none(),
+    };
+    redis || settings.upstreams.iter().any(upstream)
 }
 
 fn limits(settings: &Settings) -> Limits {

@@ -25,7 +25,10 @@ pub fn peer(text: &str) -> Result<(String, u16), String> {
     if text.contains("://") {
         return Err(format!("expected HOST:PORT without a scheme, found {text:?}"));
     }
-    let Some((host, port)) = text.rsplit_once(':').filter(|_| text.parse::<Ipv6Addr>().is_err()) else {
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Err(format!("an IPv6 address needs brackets: expected [ADDRESS]:PORT, found {text:?}"));
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
         return Err(format!("has no port: expected HOST:PORT, found {text:?}"));
     };
     let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
@@ -123,7 +126,7 @@ mod tests {
         }
         for (text, words) in [
             ("gateway", "has no port"),
-            ("::1", "has no port"),
+            ("::1", "needs brackets"),
             ("http://gateway:80", "without a scheme"),
             ("gateway:0", "port 0"),
             ("gateway:", "expected HOST:PORT"),
@@ -146,7 +149,7 @@ mod tests {
             assert_eq!(advertised(text), peer(text), "{text}");
         }
         for (text, words) in
-            [("0.0.0.0:8444", "wildcard"), ("[::]:8444", "wildcard"), ("fd00::1:8444", "has no port")]
+            [("0.0.0.0:8444", "wildcard"), ("[::]:8444", "wildcard"), ("fd00::1:8444", "needs brackets")]
         {
             assert!(advertised(text).is_err_and(|sentence| sentence.contains(words)), "{text}");
         }

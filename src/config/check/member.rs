@@ -29,7 +29,8 @@ impl Check<'_> {
         if registry == Some(file::Registry::Embedded) {
             self.report.say(
                 path,
-                "needs `sessions.registry: redis`; members learn of each other and of all sessions from a registry that they share",
+                "needs `sessions.registry: redis`; members learn of each other and of all sessions from a registry \
+                 that they share",
             );
         }
         let file::Member { name, address, advertise, template, tls, plaintext, ttl, connect_timeout } =

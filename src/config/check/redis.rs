@@ -31,23 +31,7 @@ impl Check<'_> {
         path: &Path,
     ) -> Option<Redis> {
         let file::Redis { url, sentinel, username, password_file, database, tls, prefix, timeout } = redis;
-        let password_file = password_file.good().map(|file| file.map(PathBuf::from));
-        if let Some(Some(file)) = &password_file {
-            self.ask(self.machine.secret(file), &path.key("password_file"));
-        }
-        let database = database.good().and_then(|number| match number.map(i64::try_from).transpose() {
-            Ok(number) => Some(number),
-            Err(_) => {
-                self.report.say(&path.key("database"), "is higher than any database's");
-                None
-            }
-        });
-        let beside = match (username.good(), &password_file, database) {
-            (Some(username), Some(file), Some(database)) => {
-                Some(Beside { username, password_file: file.clone(), database })
-            }
-            _ => None,
-        };
+        let beside = self.beside(username, password_file, database, path);
         let topology = self.topology(url, sentinel, beside.as_ref(), path);
         let tls = tls.good().map(|tls| tls.map(|tls| self.redis_tls(tls, &path.key("tls"))));
         if let (Some(Some(_)), Some(topology)) = (&tls, &topology)
@@ -67,11 +51,34 @@ impl Check<'_> {
         Some(Redis {
             topology: topology?,
             tls: tls?.unwrap_or_else(|| Some(RedisTls::default()))?,
-            password_file: password_file?,
+            password_file: beside?.password_file,
             prefix: prefix?,
             timeout: time(timeout)?,
             gateway_keys: gateway_keys?,
         })
+    }
+
+    fn beside(
+        &self,
+        username: Field<Option<String>>,
+        password_file: Field<Option<String>>,
+        database: Field<Option<u64>>,
+        path: &Path,
+    ) -> Option<Beside> {
+        let username = username.good();
+        if let Some(Some(name)) = &username {
+            self.name(name, &path.key("username"));
+        }
+        let password_file = password_file.good().map(|file| file.map(PathBuf::from));
+        if let Some(Some(file)) = &password_file {
+            self.ask(self.machine.secret(file), &path.key("password_file"));
+        }
+        let database = database.good().and_then(|number| {
+            let number = number.map(i64::try_from).transpose();
+            let number = number.map_err(|_| "is higher than any database's".to_owned());
+            self.ask(number, &path.key("database"))
+        });
+        Some(Beside { username: username?, password_file: password_file?, database: database? })
     }
 
     fn topology(
@@ -104,26 +111,20 @@ impl Check<'_> {
     }
 
     fn cluster(&self, list: Vec<Field<String>>, beside: Option<&Beside>, path: &Path) -> Option<Topology> {
-        let place = path.key("url");
-        let urls = self.urls(list, REDIS_PORT, &place);
-        let beside = beside?;
-        if beside.database.is_some() {
+        let urls = self.urls(list, REDIS_PORT, "names a database, but a cluster has none", &path.key("url"));
+        if beside.is_some_and(|beside| beside.database.is_some()) {
             self.report.say(&path.key("database"), "a cluster has no databases");
         }
-        let urls = urls?;
+        // One login serves for all nodes, also for those that no URL names.
         let user = |url: &RedisUrl| (url.login.username.clone(), url.login.password.clone());
-        for (index, url) in urls.iter().enumerate() {
-            if url.login.database.is_some() {
-                self.report.say(&place.index(index), "names a database, but a cluster has none");
-            }
-            // One login serves for all nodes, also for those that no URL names.
-            if user(url) != user(&urls[0]) {
-                self.report.say(&place.index(index), "must name the same user and password as the first");
-            }
+        let mut good = urls.iter().filter_map(|(place, url)| Some((place, user(url.as_ref()?))));
+        let first = good.next().map(|(_, user)| user);
+        for (place, _) in good.filter(|(_, user)| first.as_ref() != Some(user)) {
+            self.report.say(place, "must name the same user and password as the first");
         }
-        let servers = urls.into_iter().enumerate();
-        let servers = servers.map(|(index, url)| self.server(url, beside, &place.index(index), path));
-        Some(Topology::Cluster(servers.collect()))
+        let servers: Vec<Option<RedisServer>> =
+            urls.into_iter().map(|(place, url)| Some(self.server(url?, beside?, &place, path))).collect();
+        servers.into_iter().collect::<Option<_>>().map(Topology::Cluster)
     }
 
     fn sentinel(&self, sentinel: file::Sentinel, beside: Option<&Beside>, path: &Path) -> Option<Topology> {
@@ -133,45 +134,50 @@ impl Check<'_> {
         if let Some(master) = &master {
             self.name(master, &here.key("master"));
         }
-        let urls =
-            urls.required(&place, self.report).and_then(|list| self.urls(list, SENTINEL_PORT, &place))?;
-        let tls = urls.first()?.login.tls;
-        let sentinels = urls.into_iter().enumerate().map(|(index, url)| {
-            let place = place.index(index);
-            if url.login.database.is_some() {
-                self.report.say(
-                    &place,
-                    "names a database, but a sentinel has none; the master's goes to `redis.database`",
-                );
-            }
-            self.server(url, &Beside::default(), &place, path)
-        });
-        let sentinels = sentinels.collect();
+        let no_database =
+            "names a database, but a sentinel has none; the master's goes to `sessions.redis.database`";
+        let urls = self.urls(urls.required(&place, self.report)?, SENTINEL_PORT, no_database, &place);
+        let tls = urls.first().and_then(|(_, url)| url.as_ref()).is_some_and(|url| url.login.tls);
+        // What stands beside is the master's.
+        let none = Beside::default();
+        let sentinels: Vec<Option<RedisServer>> =
+            urls.into_iter().map(|(place, url)| Some(self.server(url?, &none, &place, path))).collect();
         let login = self.login(UrlLogin { tls, ..UrlLogin::default() }, beside?, &here, path);
-        Some(Topology::Sentinel { sentinels, master: master?, login })
+        Some(Topology::Sentinel {
+            sentinels: sentinels.into_iter().collect::<Option<_>>()?,
+            master: master?,
+            login,
+        })
     }
 
-    /// A list of URLs of which all say the same scheme, because one TLS setting serves for all servers they lead to.
-    fn urls(&self, list: Vec<Field<String>>, default_port: u16, path: &Path) -> Option<Vec<RedisUrl>> {
+    /// URLs, each with its place, that name no database and share a scheme: one TLS setting serves for all servers they lead to.
+    fn urls(
+        &self,
+        list: Vec<Field<String>>,
+        default_port: u16,
+        no_database: &str,
+        path: &Path,
+    ) -> Vec<(Path, Option<RedisUrl>)> {
         if list.is_empty() {
             self.report.say(path, "needs at least one URL");
         }
-        let places = list.into_iter().enumerate();
-        let checked: Vec<Option<RedisUrl>> = places
-            .map(|(index, text)| self.ask(redis_url::parse(&text.good()?, default_port), &path.index(index)))
-            .collect();
-        let schemes =
-            checked.iter().enumerate().filter_map(|(index, url)| Some((index, url.as_ref()?.login.tls)));
-        let mut schemes = schemes.collect::<Vec<_>>().into_iter();
-        if let Some((_, first)) = schemes.next() {
-            for (index, _) in schemes.filter(|(_, tls)| *tls != first) {
-                self.report.say(
-                    &path.index(index),
-                    "has another scheme than the first; all must be redis or all rediss",
-                );
+        let mut urls: Vec<(Path, Option<RedisUrl>)> = Vec::new();
+        let mut first_tls = None;
+        for (index, text) in list.into_iter().enumerate() {
+            let place = path.index(index);
+            let url = text.good().and_then(|text| self.ask(redis_url::parse(&text, default_port), &place));
+            if let Some(UrlLogin { tls, database, .. }) = url.as_ref().map(|url| &url.login) {
+                if database.is_some() {
+                    self.report.say(&place, no_database);
+                }
+                if first_tls.get_or_insert(*tls) != tls {
+                    let sentence = "has another scheme than the first; all must be redis or all rediss";
+                    self.report.say(&place, sentence);
+                }
             }
+            urls.push((place, url));
         }
-        checked.into_iter().collect()
+        urls
     }
 
     fn server(&self, url: RedisUrl, beside: &Beside, place: &Path, path: &Path) -> RedisServer {

@@ -64,7 +64,7 @@ fn credentials(text: &str) -> Option<(Option<String>, Option<Secret>)> {
 }
 
 fn server(place: &str, default_port: u16) -> Option<(String, u16)> {
-    // What follows the bracket of an IPv6 address is its port; inside are only colons of its own.
+    // The colons inside the brackets of an IPv6 address are its own.
     let has_port = place.rfind(':').is_some_and(|colon| !place[colon..].contains(']'));
     let place = if has_port { place.to_owned() } else { format!("{place}:{default_port}") };
     address::peer(&place).ok()
@@ -75,6 +75,7 @@ fn number(text: &str) -> Option<i64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
