@@ -1,77 +1,99 @@
-//! Event streams (WHATWG HTML §9.2): the first event of an HTTP+SSE stream, which names the session.
-//! Takes the bytes as they arrive, cut anywhere; gives them back unchanged, and with them the `endpoint` event's data once it is whole.
-//! Surprise: only the bytes of an unfinished first event are held; comments before it, and everything after it, leave at once.
+//! Event streams (WHATWG HTML §9.2): their events, and the first one of an HTTP+SSE stream, which names the session.
+//! Takes the bytes as they arrive, cut anywhere; gives each event once it is whole, the first event's bytes unchanged.
+//! Surprise: only the bytes of an unfinished first event are ever held; comments before it, and everything after it, leave at once.
 
 /// Longest first event that is waited for; a real one has about 100 bytes.
-const LONGEST_EVENT: usize = 16 * 1024;
+const LONGEST_FIRST_EVENT: usize = 16 * 1024;
 
-/// Reads an event stream up to its first event.
-#[derive(Debug, Default)]
-pub struct FirstEvent {
-    held: Vec<u8>,
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// One event, whole.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Empty where the stream names none, which means `message`.
+    pub name: Vec<u8>,
+    pub data: Vec<u8>,
+}
+
+/// Reads the events of a stream.
+#[derive(Debug)]
+pub struct Events {
+    longest: usize,
+    /// The line that is being read.
     line: Vec<u8>,
     after_cr: bool,
+    /// Whether the first line, which may have a byte order mark, is over.
+    begun: bool,
     name: Vec<u8>,
     data: Option<Vec<u8>>,
-    done: bool,
+    /// The event that is being read has outgrown `longest`: it will not be given.
+    too_long: bool,
 }
 
-/// What [`FirstEvent::push`] gives back.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Step {
-    /// Bytes that may leave now, in order.
-    pub release: Vec<u8>,
-    /// Data of the first event, if that was an `endpoint` event and is now whole.
-    pub endpoint: Option<String>,
-}
-
-impl FirstEvent {
-    /// Whether the first event has passed, so that the rest needs no reading.
-    pub fn done(&self) -> bool {
-        self.done
-    }
-
-    /// Feeds the next bytes of the stream.
-    pub fn push(&mut self, bytes: &[u8]) -> Step {
-        let mut endpoint = None;
-        self.held.extend_from_slice(bytes);
-        for byte in bytes {
-            if self.done {
-                break;
-            }
-            endpoint = self.byte(*byte);
+impl Events {
+    /// Events whose lines take more than `longest` bytes are skipped, so that no stream can make us remember more.
+    pub fn up_to(longest: usize) -> Self {
+        Self {
+            longest,
+            line: Vec::new(),
+            after_cr: false,
+            begun: false,
+            name: Vec::new(),
+            data: None,
+            too_long: false,
         }
-        if self.held.len() > LONGEST_EVENT {
-            self.done = true;
-        }
-        let nothing_pending = self.line.is_empty() && self.name.is_empty() && self.data.is_none();
-        let release = if self.done || nothing_pending { std::mem::take(&mut self.held) } else { Vec::new() };
-        Step { release, endpoint }
     }
 
-    /// The stream ended: whatever is still held.
-    pub fn finish(&mut self) -> Vec<u8> {
-        self.done = true;
-        std::mem::take(&mut self.held)
-    }
-
-    fn byte(&mut self, byte: u8) -> Option<String> {
-        let follows_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
-        match byte {
-            b'\n' if follows_cr => None,
-            b'\n' | b'\r' => self.end_of_line(),
-            _ => {
-                self.line.push(byte);
-                None
+    /// Reads until an event is whole, and leaves `bytes` behind it; `None` once all are read.
+    pub fn next(&mut self, bytes: &mut &[u8]) -> Option<Event> {
+        while !bytes.is_empty() {
+            let end = memchr::memchr2(b'\r', b'\n', bytes);
+            let (content, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+            self.extend_line(content);
+            let Some((ending, rest)) = rest.split_first() else {
+                *bytes = rest;
+                return None;
+            };
+            *bytes = rest;
+            let half_of_crlf = *ending == b'\n' && self.after_cr;
+            self.after_cr = *ending == b'\r';
+            if !half_of_crlf && let Some(event) = self.end_of_line() {
+                return Some(event);
             }
         }
+        None
     }
 
-    fn end_of_line(&mut self) -> Option<String> {
+    /// No event is begun: what follows is a new one.
+    fn is_between(&self) -> bool {
+        self.line.is_empty() && self.name.is_empty() && self.data.is_none() && !self.too_long
+    }
+
+    fn extend_line(&mut self, content: &[u8]) {
+        let Some(first) = content.first() else { return };
+        self.after_cr = false;
+        let kept = self.line.len() + self.name.len() + self.data.as_ref().map_or(0, Vec::len);
+        self.too_long |= kept + content.len() > self.longest;
+        if self.too_long {
+            // Of what will not be given it must only be known that its line is not blank.
+            self.data = None;
+            self.line = vec![*first];
+        } else {
+            self.line.extend_from_slice(content);
+        }
+    }
+
+    fn end_of_line(&mut self) -> Option<Event> {
         let line = std::mem::take(&mut self.line);
-        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line);
+        let mut line = &line[..];
+        if !std::mem::replace(&mut self.begun, true) {
+            line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+        }
         if line.is_empty() {
             return self.dispatch();
+        }
+        if self.too_long {
+            return None;
         }
         let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let value = line.get(colon + 1..).unwrap_or(b"");
@@ -90,11 +112,60 @@ impl FirstEvent {
         None
     }
 
-    fn dispatch(&mut self) -> Option<String> {
+    /// A blank line: what has no data is no event.
+    fn dispatch(&mut self) -> Option<Event> {
         let name = std::mem::take(&mut self.name);
-        let data = self.data.take()?;
+        let data = self.data.take();
+        let too_long = std::mem::take(&mut self.too_long);
+        data.filter(|_| !too_long).map(|data| Event { name, data })
+    }
+}
+
+/// Reads an event stream up to its first event.
+#[derive(Debug)]
+pub struct FirstEvent {
+    held: Vec<u8>,
+    events: Events,
+    done: bool,
+}
+
+/// What [`FirstEvent::push`] gives back.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Bytes that may leave now, in order.
+    pub release: Vec<u8>,
+    /// Data of the first event, if that was an `endpoint` event and is now whole.
+    pub endpoint: Option<String>,
+}
+
+impl Default for FirstEvent {
+    fn default() -> Self {
+        Self { held: Vec::new(), events: Events::up_to(LONGEST_FIRST_EVENT), done: false }
+    }
+}
+
+impl FirstEvent {
+    /// Whether the first event has passed, so that the rest needs no reading.
+    pub fn done(&self) -> bool {
+        self.done
+    }
+
+    /// Feeds the next bytes of the stream.
+    pub fn push(&mut self, bytes: &[u8]) -> Step {
+        self.held.extend_from_slice(bytes);
+        let first = if self.done { None } else { self.events.next(&mut &*bytes) };
+        self.done |= first.is_some() || self.held.len() > LONGEST_FIRST_EVENT;
+        let endpoint = first.filter(|event| event.name == b"endpoint");
+        let endpoint = endpoint.map(|event| String::from_utf8_lossy(&event.data).into_owned());
+        let release =
+            if self.done || self.events.is_between() { std::mem::take(&mut self.held) } else { Vec::new() };
+        Step { release, endpoint }
+    }
+
+    /// The stream ended: whatever is still held.
+    pub fn finish(&mut self) -> Vec<u8> {
         self.done = true;
-        (name == b"endpoint").then(|| String::from_utf8_lossy(&data).into_owned())
+        std::mem::take(&mut self.held)
     }
 }
 
@@ -112,6 +183,43 @@ mod tests {
         }
         released.extend(first.finish());
         (released, endpoint)
+    }
+
+    fn events(longest: usize, chunks: &[&[u8]]) -> Vec<(String, String)> {
+        let mut reader = Events::up_to(longest);
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let mut found = Vec::new();
+        for chunk in chunks {
+            let mut bytes = *chunk;
+            while let Some(event) = reader.next(&mut bytes) {
+                found.push((text(event.name), text(event.data)));
+            }
+            assert!(bytes.is_empty(), "all is read");
+        }
+        found
+    }
+
+    #[test]
+    fn events_are_whole_at_their_blank_line_wherever_the_stream_is_cut() {
+        let table: [(&str, &[(&str, &str)]); 9] = [
+            ("data: a\n\n", &[("", "a")]),
+            ("data: a\n", &[]),
+            ("event: x\n\ndata: a\n\n", &[("", "a")]),
+            ("event: x\r\ndata:a\r\ndata: b\r\n\r\ndata: c\r\n\r\n", &[("x", "a\nb"), ("", "c")]),
+            ("event: x\rdata:  a\r\rdata\r\r", &[("x", " a"), ("", "")]),
+            ("\u{feff}data: a\n\n\u{feff}data: b\n\n", &[("", "a")]),
+            (": data: a\n\nid: 1\nretry: 2\ndata: b\n\n", &[("", "b")]),
+            ("data: 0123456789012345678901234567890\n\ndata: a\n\n", &[("", "a")]),
+            ("data: 0123456789\ndata: 0123456789\ndata: 0123\n: \n\ndata: a\n\n", &[("", "a")]),
+        ];
+        for (stream, expected) in table {
+            let bytes = stream.as_bytes();
+            for cut in 0..=bytes.len() {
+                let found = events(30, &[&bytes[..cut], &bytes[cut..]]);
+                let found: Vec<_> = found.iter().map(|(name, data)| (&**name, &**data)).collect();
+                assert_eq!(found, expected, "{stream:?} cut at {cut}");
+            }
+        }
     }
 
     #[test]
@@ -156,8 +264,8 @@ mod tests {
     #[test]
     fn an_endless_first_event_is_let_go() {
         let mut first = FirstEvent::default();
-        let step = first.push(&vec![b'x'; LONGEST_EVENT + 1]);
-        assert_eq!(step.release.len(), LONGEST_EVENT + 1);
+        let step = first.push(&vec![b'x'; LONGEST_FIRST_EVENT + 1]);
+        assert_eq!(step.release.len(), LONGEST_FIRST_EVENT + 1);
         assert!(first.done());
     }
 }
