@@ -1,5 +1,5 @@
 //! One JSON-RPC message: takes a scanner that stands before an object, gives what the object is (kind, id, method,
-//! protocol version) and where the splice may touch it. Only the members of the message, of its `params` and of its
+//! protocol version, task) and where the splice may touch it. Only the members of the message, of its `params` and of its
 //! `_meta` are looked at; all below is skipped. The surprise: `method` decides alone, since a message that has it is
 //! obeyed by upstreams whatever else it holds.
 
@@ -22,6 +22,8 @@ pub struct Message<'a> {
     /// `params._meta["io.modelcontextprotocol/protocolVersion"]`, if it is a string. Of several the last counts, as in
     /// the parsers of Python and JavaScript.
     pub protocol_version: Option<Cow<'a, str>>,
+    /// `params.taskId`, if it is a string. Of several the last counts, likewise.
+    pub task_id: Option<Cow<'a, str>>,
     pub(super) params: Params,
 }
 
@@ -77,6 +79,7 @@ pub(super) struct Found<'a> {
     has_answer: bool,
     params: Option<Params>,
     protocol_version: Option<Cow<'a, str>>,
+    task_id: Option<Cow<'a, str>>,
     pub(super) duplicate: Option<Reason>,
     /// Where the last member ends.
     end: usize,
@@ -125,6 +128,7 @@ impl<'a> Found<'a> {
                 match &*key.name.decode(text) {
                     "_meta" => self.read_meta(text, scanner)?,
                     "server_id" => own.push(Own::read(key, scanner)?),
+                    "taskId" => self.task_id = string_or_none(text, scanner)?,
                     _ => {
                         scanner.value()?;
                     }
@@ -165,7 +169,8 @@ impl<'a> Found<'a> {
             (false, _) => Kind::Other,
         };
         let params = self.params.unwrap_or(Params::Absent { at: self.end });
-        Message { kind, method: self.method, protocol_version: self.protocol_version, params }
+        let Self { method, protocol_version, task_id, .. } = self;
+        Message { kind, method, protocol_version, task_id, params }
     }
 
     /// The id for a refusal. A comma or brace must stand behind it: where a body ends, digits may lack their rest.
@@ -193,7 +198,10 @@ impl Own {
     }
 }
 
-fn string_or_none<'a>(text: &'a str, scanner: &mut Scanner<'a>) -> Result<Option<Cow<'a, str>>, Malformed> {
+pub(super) fn string_or_none<'a>(
+    text: &'a str,
+    scanner: &mut Scanner<'a>,
+) -> Result<Option<Cow<'a, str>>, Malformed> {
     if scanner.peek() == Some(b'"') {
         scanner.string().map(|string| Some(string.decode(text)))
     } else {
