@@ -6,12 +6,14 @@ mod claim;
 mod embedded;
 mod error;
 mod store;
+mod worker;
 
 use std::sync::Arc;
 
 pub use claim::{Claim, Claimed, SessionKey, Transport};
 pub use error::RegistryError;
 pub use store::Store;
+pub use worker::{Calibration, WorkerId};
 
 use crate::config::settings::{RegistryKind, Sessions};
 use embedded::Embedded;

@@ -1,8 +1,9 @@
-//! Where a request belongs: its route (`route`), its era and session (`session`), its owner (`owner`) and the way there (`hop`)
-//! or, where nobody owns it, its peer (`balance`).
+//! Where a request belongs: its route (`route`), its era and session (`session`), its owner (`owner`; in the gateway's own words,
+//! `gateway`) and the way there (`hop`) or, where nobody owns it, its peer (`balance`).
 //! Takes paths, headers and bodies as plain values, gives decisions. Pure: nothing here waits for anything.
 
 pub mod balance;
+pub mod gateway;
 pub mod hop;
 pub mod owner;
 pub mod route;
