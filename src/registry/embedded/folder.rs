@@ -67,6 +67,21 @@ impl Folder {
     }
 }
 
+/// The tables as they are, beside whoever serves from them: nothing is checked, made, locked or written. `None`: there is no
+/// content yet, or none that outlived the machine's last start.
+///
+/// # Errors
+/// What is there cannot be read.
+pub fn look(path: &Path, rules: Rules, map_size: usize) -> Result<Option<Table>, RegistryError> {
+    // The lock stays free, as a worker that begins meanwhile must find that it is the only one.
+    let data = Data { root: path, path: path.join(DATA), alone: true };
+    if !data.path.join("data.mdb").exists() || data.doubt().is_some() {
+        return Ok(None);
+    }
+    let env = open_env(&data.path, map_size, EnvFlags::READ_ONLY).map_err(Refusal::from);
+    env.and_then(|env| table_in_use(env, rules)).map(Some).map_err(|refusal| refusal.into_error(path))
+}
+
 impl Drop for InUse {
     /// Closing is not enough: a child that is forked at this moment holds a copy of the descriptor, and the lock with it.
     fn drop(&mut self) {
@@ -145,13 +160,13 @@ impl Data<'_> {
         let fresh = !self.path.exists();
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
         if !self.alone && !fresh {
-            return table_in_use(open_env(&self.path, map_size)?, rules);
+            return table_in_use(open_env(&self.path, map_size, EnvFlags::empty())?, rules);
         }
         let mut attempts = OpenOptions::new().create(true).append(true).open(self.attempts())?;
         attempts.write_all(b".")?;
         fs::write(self.boot(), boot_id())?;
-        let table =
-            open_env(&self.path, map_size).map_err(Refusal::from).and_then(|env| checked_table(env, rules));
+        let env = open_env(&self.path, map_size, EnvFlags::empty()).map_err(Refusal::from);
+        let table = env.and_then(|env| checked_table(env, rules));
         // Whether it opened or not: we did not die of it.
         fs::remove_file(self.attempts())?;
         table
@@ -174,7 +189,7 @@ fn boot_id() -> String {
 }
 
 #[allow(unsafe_code, reason = "LMDB maps a file into memory and is told not to sync it")]
-fn open_env(path: &Path, map_size: usize) -> heed::Result<Env> {
+fn open_env(path: &Path, map_size: usize, flags: EnvFlags) -> heed::Result<Env> {
     let mut options = EnvOpenOptions::new();
     options.map_size(map_size).max_readers(READERS).max_dbs(2);
     // SAFETY, flags: NO_SYNC can lose order among writes only when the machine goes down, and then `doubt` discards the content.
@@ -182,7 +197,7 @@ fn open_env(path: &Path, map_size: usize) -> heed::Result<Env> {
     // a SIGBUS, and a stray pointer of ours could write into the file.
     // SAFETY, map: the folder is ours (0700) and on a local disk by contract; every process writes through LMDB's lock file,
     // heed refuses to open it twice in one process, and a truncated file is made whole again before its pages are read.
-    unsafe { options.flags(EnvFlags::NO_SYNC).open(path) }
+    unsafe { options.flags(EnvFlags::NO_SYNC | flags).open(path) }
 }
 
 /// For the only process in the folder: makes the tables if need be, and reads and writes them once.

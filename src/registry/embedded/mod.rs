@@ -49,8 +49,7 @@ struct Shared {
 impl Embedded {
     /// `ttl`: how long a session is remembered after its last use.
     pub fn open(settings: &settings::Embedded, ttl: Duration) -> Result<Self, RegistryError> {
-        let room = settings.max_sessions.saturating_mul(ROOM_PER_SESSION).max(LEAST_ROOM);
-        Self::open_with_room(settings, ttl, room.checked_next_power_of_two().unwrap_or(LEAST_ROOM))
+        Self::open_with_room(settings, ttl, room(settings))
     }
 
     /// `room`: how large the file may grow, in bytes; a multiple of the page size.
@@ -119,6 +118,26 @@ impl Embedded {
             Err(_) => Err(RegistryError::Timeout { path: path(), after: PATIENCE }),
         }
     }
+}
+
+/// The claim of a session and for how long it will stand, read beside a running Outrigger without disturbing it.
+pub fn look(
+    settings: &settings::Embedded,
+    ttl: Duration,
+    key: &SessionKey,
+) -> Result<Option<(Claim, Duration)>, RegistryError> {
+    let room = room(settings);
+    let Some(table) = folder::look(&settings.path, Rules::new(ttl, settings.max_sessions, room), room)?
+    else {
+        return Ok(None);
+    };
+    let found = table.ask_until(key, now()).map_err(|e| RegistryError::store(&settings.path, "read", e))?;
+    Ok(found.map(|(claim, left)| (claim, Duration::from_millis(left))))
+}
+
+fn room(settings: &settings::Embedded) -> usize {
+    let room = settings.max_sessions.saturating_mul(ROOM_PER_SESSION).max(LEAST_ROOM);
+    room.checked_next_power_of_two().unwrap_or(LEAST_ROOM)
 }
 
 impl Drop for Embedded {

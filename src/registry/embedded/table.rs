@@ -69,9 +69,14 @@ impl Rules {
 impl Table {
     /// The claim of a session, if its time is not over. A claim that this version cannot read counts as none.
     pub fn ask(&self, key: &SessionKey, now: Millis) -> heed::Result<Option<Claim>> {
+        Ok(self.ask_until(key, now)?.map(|(claim, _)| claim))
+    }
+
+    /// The same, and for how long from `now` on the claim will stand.
+    pub fn ask_until(&self, key: &SessionKey, now: Millis) -> heed::Result<Option<(Claim, Millis)>> {
         let txn = self.env.read_txn()?;
         let entry = self.entry(&txn, key)?.filter(|entry| entry.expiry > now);
-        Ok(entry.and_then(|entry| Claim::from_json(entry.json)))
+        Ok(entry.and_then(|entry| Some((Claim::from_json(entry.json)?, entry.expiry - now))))
     }
 
     /// Whether a use of the session at `now` must be written.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod damage;
+mod look;
 mod processes;
 
 use std::fs;
