@@ -56,14 +56,14 @@ impl fmt::Display for WorkerId {
 
 impl Calibration {
     /// Compact JSON with its keys in one fixed order, so that equal calibrations are equal bytes.
-    pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self)
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self)
             .unwrap_or_else(|_| unreachable!("strings and a truth value always serialise"))
     }
 
     /// `None` if the bytes are no calibration that this version knows.
-    pub fn from_json(json: &[u8]) -> Option<Self> {
-        serde_json::from_slice(json).ok()
+    pub fn from_json(json: &str) -> Option<Self> {
+        serde_json::from_str(json).ok()
     }
 }
 
@@ -96,18 +96,15 @@ mod tests {
     #[test]
     fn the_json_is_the_contract_between_versions() {
         let alone = Calibration { member: None, peer: "w1".into(), heartbeats: false };
-        assert_eq!(String::from_utf8(alone.to_json()).unwrap(), r#"{"peer":"w1","heartbeats":false}"#);
+        assert_eq!(alone.to_json(), r#"{"peer":"w1","heartbeats":false}"#);
         let pod =
             Calibration { member: Some("pod-1".into()), peer: "127.0.0.1:4444".into(), heartbeats: true };
-        assert_eq!(
-            String::from_utf8(pod.to_json()).unwrap(),
-            r#"{"member":"pod-1","peer":"127.0.0.1:4444","heartbeats":true}"#
-        );
+        assert_eq!(pod.to_json(), r#"{"member":"pod-1","peer":"127.0.0.1:4444","heartbeats":true}"#);
         for calibration in [alone, pod] {
             assert_eq!(Calibration::from_json(&calibration.to_json()), Some(calibration));
         }
-        assert!(Calibration::from_json(br#"{"peer":"w1","heartbeats":true,"new":1}"#).is_some());
-        for json in [&b""[..], b"{}", br#"{"peer":"w1"}"#, br#"{"peer":1,"heartbeats":true}"#] {
+        assert!(Calibration::from_json(r#"{"peer":"w1","heartbeats":true,"new":1}"#).is_some());
+        for json in ["", "{}", r#"{"peer":"w1"}"#, r#"{"peer":1,"heartbeats":true}"#] {
             assert_eq!(Calibration::from_json(json), None);
         }
     }
