@@ -184,8 +184,8 @@ impl Members {
     pub async fn beat(&self) -> Result<(), RegistryError> {
         let Discovery::Published { ttl, .. } = self.discovery else { return Ok(()) };
         self.store.put(&self.key(&self.me), &self.card.to_json(), ttl).await?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let names = self.store.beat(&self.all(), &self.me, now, now.saturating_sub(ttl * 2)).await?;
+        let (now, twice) = (now(), u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2) * 2);
+        let names = self.store.beat(&self.all(), &self.me, now, now.saturating_sub(twice)).await?;
         let keys: Vec<String> = names.iter().map(|name| self.key(name)).collect();
         let cards = self.store.get_many(&keys).await?;
         let cards = cards.iter().map(|json| json.as_deref().and_then(Card::from_json));
@@ -197,23 +197,32 @@ impl Members {
     pub async fn withdraw(&self) -> Result<bool, RegistryError> {
         match self.discovery {
             Discovery::Published { .. } => {
-                self.store.remove_if(&self.key(&self.me), &self.card.to_json()).await
+                let ours = self.store.remove_if(&self.key(&self.me), &self.card.to_json()).await?;
+                if ours {
+                    self.store.stop_beating(&self.all(), &self.me).await?;
+                }
+                Ok(ours)
             }
             Discovery::Template { .. } => Ok(false),
         }
     }
 
     fn key(&self, name: &str) -> String {
-        format!("{}member:{name}", self.store.prefix())
+        self.store.key(&format!("member:{name}"))
     }
 
     fn all(&self) -> String {
-        format!("{}members", self.store.prefix())
+        self.store.key("members")
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, HashMap<String, Card>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Why a member did not take a request.
