@@ -32,6 +32,8 @@ pub fn init(settings: &LogSettings, role: &str) {
         // Pingora tells of every start and every client that went away; what matters of it is said in our own words.
         .filter_module("pingora_core", LevelFilter::Warn.min(settings.level))
         .filter_module("pingora_proxy", LevelFilter::Warn.min(settings.level))
+        // redis-rs tells of every attempt to connect to a node of a cluster; the registry says once what became of it.
+        .filter_module("redis", LevelFilter::Off)
         // The handoff's receiver always loses its first race and calls that an error; the supervisor reports a handoff that fails.
         .filter_module("pingora_core::server::transfer_fd", LevelFilter::Off)
         .write_style(WriteStyle::Never)

@@ -81,7 +81,7 @@ def test_readyz_says_what_it_knows(world):
     told = answer.json()
     assert told["ready"] is True and told["draining"] is False
     assert told["generation"] == world.metrics()["outrigger_generation"] == 1
-    assert told["registry"] == {"sessions": 0}
+    assert told["registry"] == {"kind": "embedded", "sessions": 0}
     (upstream,) = told["upstreams"]
     assert upstream["name"] == "gateway"
     (peer,) = upstream["peers"]
@@ -189,14 +189,14 @@ def test_sessions_count_from_claim_to_release(world):
     ask(world, body=call())()
     claimed = changed(world, ask(world, body=call("initialize")))
     assert claimed == {requests("mcp", "2xx"): 1, "outrigger_sessions_claimed_total": 1}
-    assert get(world, "/readyz").json()["registry"] == {"sessions": 1}
+    assert get(world, "/readyz").json()["registry"] == {"kind": "embedded", "sessions": 1}
     session = {"Mcp-Session-Id": "s1"}
     assert changed(world, ask(world, body=call(), **session)) == {requests("mcp", "2xx"): 1}
     lost = changed(world, ask(world, path="/servers/other/mcp", body=call(), **session))
     assert lost[requests("mcp", "4xx")] == 1 and lost['outrigger_faults_total{kind="session_lost"}'] == 1
     released = changed(world, ask(world, "DELETE", **session))
     assert released == {requests("mcp", "2xx"): 1, "outrigger_sessions_released_total": 1}
-    wait_until(lambda: get(world, "/readyz").json()["registry"] == {"sessions": 0}, what="the session is forgotten")
+    wait_until(lambda: get(world, "/readyz").json()["registry"] == {"kind": "embedded", "sessions": 0}, what="the session is forgotten")
 
 
 def test_a_request_sent_twice_counts_as_a_retry(world):

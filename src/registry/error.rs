@@ -1,12 +1,14 @@
 //! Why the registry could not answer: what it was doing, where, and whose matter it is.
 //! Made by every kind of registry, read by the log; what a client reads is decided elsewhere (`crate::error`).
-//! Surprise: it is `Clone`, because one failed write answers everybody whose write was in the same transaction.
+//! Surprise: what Redis says is kept only as its code, because its sentences may repeat a key, and the gateway's keys hold session ids.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Never the caller's fault: each variant names whom to ask.
+/// Never the caller's fault: each variant names whom to ask. `Clone`, because one failed write answers everybody whose write was
+/// in the same transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegistryError {
     /// The folder cannot be made, locked, read or written. The operator's: path, rights or disk.
@@ -20,6 +22,16 @@ pub enum RegistryError {
     Busy { path: PathBuf, waiting: usize },
     /// The writer thread is gone. Our own bug; its panic is in the log.
     Stopped { path: PathBuf },
+    /// There is no connection to Redis, and there was none for `down`. The operator's: address, credentials, network, or Redis itself.
+    Unreachable { server: Arc<str>, down: Duration, reason: Arc<str> },
+    /// Redis did not answer in time; what was asked may still happen.
+    Silent { server: Arc<str>, after: Duration },
+    /// Redis refused; `code` is the first word of what it said.
+    Refused { server: Arc<str>, doing: &'static str, code: String },
+    /// Redis gave something else than what is kept there. Somebody else writes under our prefix.
+    Unreadable { server: Arc<str>, doing: &'static str },
+    /// The connection's thread cannot be started. The machine's.
+    Thread { server: Arc<str>, reason: String },
 }
 
 impl RegistryError {
@@ -58,11 +70,41 @@ impl fmt::Display for RegistryError {
             Self::Stopped { path } => {
                 write!(f, "registry {}: the writer thread has ended (a bug of Outrigger)", path.display())
             }
+            Self::Unreachable { server, down, reason } => {
+                write!(f, "registry {server}: not connected for {} s: {reason}", down.as_secs())
+            }
+            Self::Silent { server, after } => {
+                write!(f, "registry {server}: no answer within {after:?} (is Redis overloaded or stopped?)")
+            }
+            Self::Refused { server, doing, code } => {
+                write!(f, "registry {server}: cannot {doing}: Redis says {code} ({})", meaning(code))
+            }
+            Self::Unreadable { server, doing } => write!(
+                f,
+                "registry {server}: cannot {doing}: what Redis holds is not ours (does somebody else write under our prefix?)"
+            ),
+            Self::Thread { server, reason } => {
+                write!(f, "registry {server}: cannot start the thread of its connection: {reason}")
+            }
         }
     }
 }
 
 impl std::error::Error for RegistryError {}
+
+/// What a code of Redis' means here, or where to look.
+fn meaning(code: &str) -> &'static str {
+    match code {
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => "check user, password and ACL",
+        "OOM" => "Redis is full: check maxmemory and its policy",
+        "MISCONF" => "Redis cannot write to its disk",
+        "READONLY" => "it is a replica, or a master that was deposed",
+        "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => "it is starting or failing over",
+        "WRONGTYPE" => "somebody else writes under our prefix",
+        "BUSY" => "somebody's script blocks it",
+        _ => "see the log of Redis",
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -70,7 +112,7 @@ mod tests {
 
     #[test]
     fn one_of_every_kind_says_where_and_whose() {
-        let path = PathBuf::from("/data");
+        let (path, server) = (PathBuf::from("/data"), Arc::<str>::from("redis r:6379"));
         let table = [
             (
                 RegistryError::folder(&path, "make it", "Permission denied"),
@@ -91,6 +133,35 @@ mod tests {
             (
                 RegistryError::Stopped { path },
                 "registry /data: the writer thread has ended (a bug of Outrigger)",
+            ),
+            (
+                RegistryError::Unreachable {
+                    server: server.clone(),
+                    down: Duration::from_millis(12_345),
+                    reason: "Connection refused".into(),
+                },
+                "registry redis r:6379: not connected for 12 s: Connection refused",
+            ),
+            (
+                RegistryError::Silent { server: server.clone(), after: Duration::from_millis(100) },
+                "registry redis r:6379: no answer within 100ms (is Redis overloaded or stopped?)",
+            ),
+            (
+                RegistryError::Refused {
+                    server: server.clone(),
+                    doing: "claim a session",
+                    code: "OOM".into(),
+                },
+                "registry redis r:6379: cannot claim a session: Redis says OOM (Redis is full: check maxmemory and its policy)",
+            ),
+            (
+                RegistryError::Unreadable { server: server.clone(), doing: "ask for a session" },
+                "registry redis r:6379: cannot ask for a session: what Redis holds is not ours (does somebody else write under our \
+                 prefix?)",
+            ),
+            (
+                RegistryError::Thread { server, reason: "Resource temporarily unavailable".into() },
+                "registry redis r:6379: cannot start the thread of its connection: Resource temporarily unavailable",
             ),
         ];
         for (error, text) in table {

@@ -5,18 +5,19 @@
 mod claim;
 mod embedded;
 mod error;
-mod store;
+mod redis;
 mod worker;
 
 use std::sync::Arc;
 
 pub use claim::{Claim, Claimed, SessionKey, Transport};
 pub use error::RegistryError;
-pub use store::Store;
+pub use redis::Store;
 pub use worker::{Calibration, WorkerId};
 
 use crate::config::settings::{RegistryKind, Sessions};
 use embedded::Embedded;
+use redis::Redis;
 
 /// A handle; clones are cheap and are the same registry. One process opens a registry once.
 #[derive(Clone)]
@@ -27,11 +28,18 @@ pub struct Registry {
 #[derive(Clone)]
 enum Kind {
     Embedded(Arc<Embedded>),
+    Redis(Arc<Redis>),
 }
 
 /// What this process did since it opened the registry; for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counters {
+    Embedded(EmbeddedCounters),
+    Redis(RedisCounters),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
+pub struct EmbeddedCounters {
     /// Write transactions committed; one may hold many writes.
     pub commits: u64,
     /// Claims that had to go before their time, because of `max_sessions` or a full file.
@@ -42,25 +50,46 @@ pub struct Counters {
     pub stale_readers: u64,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RedisCounters {
+    /// Commands given, whatever became of them.
+    pub commands: u64,
+    /// Commands that failed because there was no connection.
+    pub unreachable: u64,
+    /// Commands that were not answered in time.
+    pub silent: u64,
+    /// Commands answered with an error, or with something unreadable.
+    pub refused: u64,
+    /// Connections opened; every one after the first is a reconnection.
+    pub connections: u64,
+    /// Owners asked for that the cache knew.
+    pub cache_hits: u64,
+    /// Owners asked for that only Redis could know.
+    pub cache_misses: u64,
+}
+
 impl Registry {
-    /// Blocks (files are opened and checked); to be called before the worker is ready.
+    /// Blocks where files are opened and checked; to be called before the worker is ready. Redis need not be there yet: it is
+    /// connected to in the background, and found again whenever it was lost.
     ///
     /// # Errors
-    /// Only if the folder cannot be used at all. Damaged content is set aside with a log line.
+    /// Only if the folder cannot be used at all (damaged content is set aside with a log line), or no thread can be started.
     pub fn open(sessions: &Sessions) -> Result<Registry, RegistryError> {
         let kind = match &sessions.registry {
             RegistryKind::Embedded(embedded) => {
                 Kind::Embedded(Arc::new(Embedded::open(embedded, sessions.ttl)?))
             }
-            RegistryKind::Redis(_) => unreachable!("the check makes none yet"),
+            RegistryKind::Redis(redis) => Kind::Redis(Arc::new(Redis::open(redis, sessions.ttl)?)),
         };
         Ok(Self { kind })
     }
 
-    /// Who owns the session. `None`: nobody claimed it, or its time is over.
+    /// Who owns the session. `None`: nobody claimed it, or its time is over. With Redis the answer may be as old as a sixtieth of
+    /// the TTL, at most a minute; while Redis is away, as old as the outage.
     pub async fn ask(&self, key: &SessionKey) -> Result<Option<Claim>, RegistryError> {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.ask(key),
+            Kind::Redis(redis) => redis.ask(key).await,
         }
     }
 
@@ -72,6 +101,7 @@ impl Registry {
     pub async fn claim(&self, key: &SessionKey, claim: &Claim) -> Result<Claimed, RegistryError> {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.claim(key, claim).await,
+            Kind::Redis(redis) => redis.claim(key, claim).await,
         }
     }
 
@@ -80,6 +110,7 @@ impl Registry {
     pub fn renew(&self, key: &SessionKey) {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.renew(key),
+            Kind::Redis(redis) => redis.renew(key),
         }
     }
 
@@ -87,27 +118,53 @@ impl Registry {
     pub async fn release(&self, key: &SessionKey, claim: &Claim) -> Result<bool, RegistryError> {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.release(key, claim).await,
+            Kind::Redis(redis) => redis.release(key, claim).await,
         }
     }
 
-    /// How many sessions are kept; those whose time is over count until they are swept (about a second).
-    pub async fn count(&self) -> Result<u64, RegistryError> {
+    /// The owner failed to answer: what this process remembers of it is asked for anew at the next use.
+    pub fn forget(&self, key: &SessionKey) {
         match &self.kind {
-            Kind::Embedded(embedded) => embedded.count(),
+            // It remembers nothing beside the file itself.
+            Kind::Embedded(_) => {}
+            Kind::Redis(redis) => redis.forget(key),
         }
     }
 
-    pub fn store(&self) -> Option<Store> {
-        None
+    /// How many sessions are kept, where that can be known cheaply; those whose time is over count until they are swept (about a
+    /// second). Redis is only asked whether it answers.
+    pub async fn count(&self) -> Result<Option<u64>, RegistryError> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.count().map(Some),
+            Kind::Redis(redis) => redis.check().await.map(|()| None),
+        }
     }
 
+    /// What siblings of the registry may keep beside it; `None` where nobody else would read it.
+    pub fn store(&self) -> Option<Store> {
+        match &self.kind {
+            Kind::Embedded(_) => None,
+            Kind::Redis(redis) => Some(redis.store()),
+        }
+    }
+
+    /// Whether other members read it.
     pub fn is_shared(&self) -> bool {
-        false
+        matches!(self.kind, Kind::Redis(_))
+    }
+
+    /// As the configuration calls it.
+    pub fn kind(&self) -> &'static str {
+        match &self.kind {
+            Kind::Embedded(_) => "embedded",
+            Kind::Redis(_) => "redis",
+        }
     }
 
     pub fn counters(&self) -> Counters {
         match &self.kind {
-            Kind::Embedded(embedded) => embedded.counters(),
+            Kind::Embedded(embedded) => Counters::Embedded(embedded.counters()),
+            Kind::Redis(redis) => Counters::Redis(redis.counters()),
         }
     }
 }

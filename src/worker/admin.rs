@@ -51,7 +51,7 @@ impl Admin {
 
     /// Ready = the listeners were probed, nothing drains, and the registry answers.
     async fn readyz(&self) -> (StatusCode, &'static str, String) {
-        let registry = self.app.registry.count().await;
+        let (kind, registry) = (self.app.registry.kind(), self.app.registry.count().await);
         let draining = self.app.draining();
         let probed = !self.probe.under_way();
         let ready = registry.is_ok() && !draining && probed;
@@ -61,8 +61,9 @@ impl Admin {
             "draining": draining,
             "listeners_probed": probed,
             "registry": match &registry {
-                Ok(sessions) => json!({ "sessions": sessions }),
-                Err(error) => json!({ "error": error.to_string() }),
+                Ok(Some(sessions)) => json!({ "kind": kind, "sessions": sessions }),
+                Ok(None) => json!({ "kind": kind }),
+                Err(error) => json!({ "kind": kind, "error": error.to_string() }),
             },
             "upstreams": self.app.upstreams.iter().map(|upstream| {
                 let peers: Vec<_> = upstream.peers.iter().map(|peer| {

@@ -20,7 +20,7 @@ use log::debug;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{Claim, Claimed, Counters, RegistryError, SessionKey};
+use super::{Claim, Claimed, EmbeddedCounters, RegistryError, SessionKey};
 use crate::config::settings;
 use folder::Folder;
 use table::{Millis, Rules, Table};
@@ -97,7 +97,7 @@ impl Embedded {
         self.table().count().map_err(|e| RegistryError::store(&self.path, "count", e))
     }
 
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> EmbeddedCounters {
         self.shared.totals.read()
     }
 

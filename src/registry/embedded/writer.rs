@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::change::{Change, Tally};
 use super::table::{Millis, Table};
-use crate::registry::{Claim, Claimed, Counters, RegistryError, SessionKey};
+use crate::registry::{Claim, Claimed, EmbeddedCounters, RegistryError, SessionKey};
 
 /// Bounds of the inbox. A renewal beyond them is dropped: the session's next use renews.
 const TASKS: usize = 8_192;
@@ -58,7 +58,7 @@ pub struct Writer<'t> {
     clock: fn() -> Millis,
 }
 
-/// [`Counters`] while they are counted.
+/// [`EmbeddedCounters`] while they are counted.
 #[derive(Default)]
 pub struct Totals {
     commits: AtomicU64,
@@ -228,8 +228,8 @@ impl<'t> Writer<'t> {
 }
 
 impl Totals {
-    pub fn read(&self) -> Counters {
-        Counters {
+    pub fn read(&self) -> EmbeddedCounters {
+        EmbeddedCounters {
             commits: self.commits.load(Relaxed),
             evicted: self.evicted.load(Relaxed),
             expired: self.expired.load(Relaxed),

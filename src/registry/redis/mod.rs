@@ -1,0 +1,200 @@
+//! The Redis registry: shared by all members; it outlives every one of them.
+//! Takes what `Registry` takes. An owner that is known and was confirmed lately comes from the cache; anything else is one round trip
+//! on the one connection of the process, bounded by `redis.timeout`.
+//! Surprise: asking is using. What Redis is asked for has its time renewed in the same round trip, so that a hot session costs one
+//! command in each interval, and `renew` mostly finds nothing to do.
+
+mod dial;
+mod keeper;
+mod link;
+mod owners;
+mod script;
+mod store;
+mod tally;
+mod tls;
+mod topology;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use log::debug;
+use redis::cmd;
+
+use super::{Claim, Claimed, RedisCounters, RegistryError, SessionKey};
+use crate::config::settings;
+use link::{Ask, Link};
+use owners::{Known, Owners};
+use script::{DROP, HOLD, Run, Script, TAKE};
+pub use store::Store;
+
+/// How often a claim is compared with what another version may have written in other words.
+const READINGS: usize = 3;
+
+pub struct Redis {
+    link: Link,
+    owners: Owners,
+    store: Store,
+    /// `sessions.ttl` in milliseconds, as Redis reads it.
+    ttl: String,
+}
+
+impl Redis {
+    /// Redis need not be there yet.
+    pub fn open(settings: &settings::Redis, ttl: Duration) -> Result<Self, RegistryError> {
+        let link = Link::open(settings)?;
+        let gateway_keys = settings.gateway_keys.as_deref().map(Into::into);
+        let store = Store::new(link.clone(), settings.prefix.as_str().into(), gateway_keys);
+        let interval = (ttl / 60).clamp(Duration::from_millis(100), Duration::from_secs(60));
+        Ok(Self { link, owners: Owners::new(interval), store, ttl: millis(ttl).to_string() })
+    }
+
+    pub async fn ask(&self, key: &SessionKey) -> Result<Option<Claim>, RegistryError> {
+        match self.owners.find(key) {
+            Known::Believed(claim) => {
+                self.link.tally.hits.fetch_add(1, Relaxed);
+                Ok(Some(claim))
+            }
+            Known::Due(claim) => self.confirm(key, claim).await.map(Some),
+            Known::Nothing => {
+                self.link.tally.misses.fetch_add(1, Relaxed);
+                let held = self.run("ask for a session", &TAKE, key, &[self.ttl.as_bytes()]).await?;
+                let claim = held.as_deref().and_then(Claim::from_json);
+                if let Some(claim) = &claim {
+                    self.owners.learn(key, claim);
+                }
+                Ok(claim)
+            }
+        }
+    }
+
+    pub async fn claim(&self, key: &SessionKey, claim: &Claim) -> Result<Claimed, RegistryError> {
+        let claimed = self.hold("claim a session", key, claim).await?;
+        match &claimed {
+            Claimed::Won => self.owners.learn(key, claim),
+            Claimed::Held(other) => self.owners.learn(key, other),
+        }
+        Ok(claimed)
+    }
+
+    pub fn renew(self: &Arc<Self>, key: &SessionKey) {
+        match self.owners.find(key) {
+            Known::Believed(_) => {}
+            Known::Due(claim) => {
+                let (redis, key) = (self.clone(), *key);
+                self.link.spawn(async move {
+                    // What failed was said; the owner is still known.
+                    let _ = redis.confirm(&key, claim).await;
+                });
+            }
+            Known::Nothing => {
+                let (redis, key) = (self.clone(), *key);
+                self.link.spawn(async move {
+                    if let Err(error) = redis.ask(&key).await {
+                        debug!("session {}: not renewed: {error}", key.short());
+                    }
+                });
+            }
+        }
+    }
+
+    pub async fn release(&self, key: &SessionKey, claim: &Claim) -> Result<bool, RegistryError> {
+        const DOING: &str = "release a session";
+        self.owners.forget(key);
+        let mut value = claim.to_json();
+        for _ in 0..READINGS {
+            let Some(held) = self.run(DOING, &DROP, key, &[&value]).await? else { return Ok(false) };
+            if held == value {
+                return Ok(true);
+            }
+            if Claim::from_json(&held).as_ref() != Some(claim) {
+                return Ok(false);
+            }
+            value = held;
+        }
+        Err(self.link.unreadable(DOING))
+    }
+
+    pub fn forget(&self, key: &SessionKey) {
+        self.owners.forget(key);
+    }
+
+    /// # Errors
+    /// Why sessions cannot be asked for at this moment.
+    pub async fn check(&self) -> Result<(), RegistryError> {
+        let members = self.store.key("members");
+        let _: bool = self.link.ask("look for a key", Ask::Command(cmd("EXISTS").arg(members))).await?;
+        Ok(())
+    }
+
+    pub fn store(&self) -> Store {
+        self.store.clone()
+    }
+
+    pub fn counters(&self) -> RedisCounters {
+        self.link.tally.read()
+    }
+
+    /// Renews a claim that is known; another one may have taken its place. If Redis does not answer, the known one stands.
+    async fn confirm(&self, key: &SessionKey, claim: Claim) -> Result<Claim, RegistryError> {
+        match self.hold("renew a session", key, &claim).await {
+            Ok(Claimed::Won) => Ok(claim),
+            Ok(Claimed::Held(other)) => {
+                self.owners.learn(key, &other);
+                Ok(other)
+            }
+            Err(error) => {
+                self.owners.postpone(key);
+                debug!("session {}: its known owner goes on: {error}", key.short());
+                Ok(claim)
+            }
+        }
+    }
+
+    /// Makes the claim stand for a whole TTL, unless there is another.
+    async fn hold(
+        &self,
+        doing: &'static str,
+        key: &SessionKey,
+        claim: &Claim,
+    ) -> Result<Claimed, RegistryError> {
+        let mut value = claim.to_json();
+        for _ in 0..READINGS {
+            let Some(held) = self.run(doing, &HOLD, key, &[&value, self.ttl.as_bytes()]).await? else {
+                return Ok(Claimed::Won);
+            };
+            if held == value {
+                return Ok(Claimed::Won);
+            }
+            match Claim::from_json(&held) {
+                Some(other) if other != *claim => return Ok(Claimed::Held(other)),
+                // The same claim in another version's words: those are renewed.
+                Some(_) => value = held,
+                // No claim that we know counts as none.
+                None => {
+                    self.run(doing, &DROP, key, &[&held]).await?;
+                }
+            }
+        }
+        Err(self.link.unreadable(doing))
+    }
+
+    async fn run(
+        &self,
+        doing: &'static str,
+        script: &'static Script,
+        key: &SessionKey,
+        arguments: &[&[u8]],
+    ) -> Result<Option<Vec<u8>>, RegistryError> {
+        let key = self.store.session_key(key);
+        self.link.ask(doing, Ask::Script(Run { script, key: &key, arguments })).await
+    }
+}
+
+/// At least one: Redis refuses a time to live of nothing.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, i64::MAX as u64 / 4)
+}

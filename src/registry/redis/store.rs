@@ -1,0 +1,103 @@
+//! What others keep in the same Redis: the members their addresses, the gateway its own keys.
+//! Takes complete keys, gives texts; each call is bounded as every call of the registry is.
+//! Surprise: every write here may happen twice (see `link`), which is why none of them counts or appends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::cmd;
+
+use super::link::{Ask, Link};
+use super::millis;
+use super::script::{BEAT, DROP, Run};
+use crate::registry::{RegistryError, SessionKey};
+
+/// A handle; clones are cheap and use the same connection.
+#[derive(Clone)]
+pub struct Store {
+    link: Link,
+    prefix: Arc<str>,
+    gateway_keys: Option<Arc<str>>,
+}
+
+impl Store {
+    pub(super) fn new(link: Link, prefix: Arc<str>, gateway_keys: Option<Arc<str>>) -> Self {
+        Self { link, prefix, gateway_keys }
+    }
+
+    /// Before every key of ours.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The complete key of something of ours: `member:m1`.
+    pub fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The complete key of a session's claim.
+    pub fn session_key(&self, key: &SessionKey) -> String {
+        self.key(&format!("session:{}", key.hex()))
+    }
+
+    /// Before the gateway's own keys; `None` = they are not to be read.
+    pub fn gateway_keys(&self) -> Option<&str> {
+        self.gateway_keys.as_deref()
+    }
+
+    pub async fn get(&self, key: &str) -> Result<Option<String>, RegistryError> {
+        self.link.ask("read a key", Ask::Command(cmd("GET").arg(key))).await
+    }
+
+    /// One value for each key, in their order. A key that holds no text counts as missing.
+    pub async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<String>>, RegistryError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.link.ask("read keys", Ask::Command(cmd("MGET").arg(keys))).await
+    }
+
+    /// Sets the key, whatever it held.
+    pub async fn put(&self, key: &str, value: &str, ttl: Duration) -> Result<(), RegistryError> {
+        let mut command = cmd("SET");
+        command.arg(key).arg(value).arg("PX").arg(millis(ttl));
+        self.link.ask("write a key", Ask::Command(&command)).await
+    }
+
+    /// Removes the key if it holds exactly this; says whether it did.
+    pub async fn remove_if(&self, key: &str, value: &str) -> Result<bool, RegistryError> {
+        let run = Run { script: &DROP, key, arguments: &[value.as_bytes()] };
+        let held: Option<Vec<u8>> = self.link.ask("remove a key", Ask::Script(run)).await?;
+        Ok(held.is_some_and(|held| held == value.as_bytes()))
+    }
+
+    pub async fn exists(&self, key: &str) -> Result<bool, RegistryError> {
+        self.link.ask("look for a key", Ask::Command(cmd("EXISTS").arg(key))).await
+    }
+
+    /// How long the key will live; `None` = it is not there, or for ever.
+    pub async fn expires_in(&self, key: &str) -> Result<Option<Duration>, RegistryError> {
+        let left: i64 = self.link.ask("read a key's time", Ask::Command(cmd("PTTL").arg(key))).await?;
+        Ok(u64::try_from(left).ok().map(Duration::from_millis))
+    }
+
+    /// `name` is alive at `now`; gives the names whose last beat is at `oldest` or later, and forgets the others.
+    /// Times in one unit, everybody's choice.
+    pub async fn beat(
+        &self,
+        set: &str,
+        name: &str,
+        now: u64,
+        oldest: u64,
+    ) -> Result<Vec<String>, RegistryError> {
+        let (now, oldest) = (now.to_string(), oldest.to_string());
+        let arguments = [name.as_bytes(), now.as_bytes(), oldest.as_bytes()];
+        let run = Run { script: &BEAT, key: set, arguments: &arguments };
+        self.link.ask("list the members", Ask::Script(run)).await
+    }
+
+    /// `name` beats no more.
+    pub async fn stop_beating(&self, set: &str, name: &str) -> Result<(), RegistryError> {
+        self.link.ask("leave the members", Ask::Command(cmd("ZREM").arg(set).arg(name))).await
+    }
+}
