@@ -2,20 +2,19 @@
 //! Takes what came in by the member listener, gives the peer's raw answer, or the kind of our failure for the other member to word.
 //! Surprise: nothing is decided here. Splice, owner, failures and URLs were and will be the first member's, exactly once.
 
-use http::HeaderName;
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
 use crate::mcp::fields;
-use crate::routing::hop::{HOP, HOP_PEER, Hop, escape};
+use crate::routing::hop::{HOP, Hop};
 use crate::upstream::Upstream;
 
 use super::ownership::Near;
 use super::request::{self, Inbound};
-use super::{Endpoint, Exchange, Stop, Target, finish, outbound::origin_form, reply};
+use super::{Endpoint, Exchange, Side, Stop, Target, finish, outbound::origin_form, reply};
 
 /// How much longer a forwarded body may be than `limits.body`: the server id has been spliced in.
 const SPLICED: usize = 64 * 1024;
@@ -53,21 +52,10 @@ async fn serve(session: &mut Session, app: &App, hop: &Hop<'_>, record: &mut Rec
     record.request_bytes = inbound.body.len();
     let wire = wire(session.req_header(), &inbound.body);
     let target = Target { endpoint: Endpoint::Mcp, server_id: hop.server_id.as_deref().map(str::to_owned) };
-    let exchange = Exchange { app, upstream, target: &target, scope: false };
-    let mut answer = exchange.send(session, peer, &wire, &inbound, record).await?;
+    let exchange = Exchange { app, upstream, target: &target, side: Side::Member };
+    let answer = exchange.send(session, peer, &wire, &inbound, record).await?;
     drop((wire, inbound));
-    sign(&mut answer.head, answer.source.peer_name(upstream))?;
     exchange.relay(session, answer, record).await
-}
-
-/// Only we say to another member what our fields say; `peer`: who answered.
-fn sign(head: &mut ResponseHeader, peer: &str) -> Result<(), Stop> {
-    let is_ours = |name: &&HeaderName| fields::is_outrigger_internal(name.as_str());
-    let ours: Vec<HeaderName> = head.headers.keys().filter(is_ours).cloned().collect();
-    for name in ours {
-        head.remove_header(&name);
-    }
-    head.insert_header(HOP_PEER, escape(peer)).map_err(Stop::Cut)
 }
 
 /// The peer that the session lives at; a configuration may have changed since it was claimed.

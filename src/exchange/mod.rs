@@ -102,7 +102,7 @@ pub async fn run(
 ) -> pingora_core::Result<()> {
     session.as_downstream_mut().set_write_timeout(Some(app.settings.timeouts.write));
     let (listener, upstream) = app.listener(listener);
-    let exchange = Exchange { app, upstream, target: &target, scope: listener.scope };
+    let exchange = Exchange { app, upstream, target: &target, side: Side::Client { scope: listener.scope } };
     let mut caller = Caller::unread(&session.req_header().method);
     match exchange.rooms(session, listener, &mut caller, record).await {
         Err(Stop::Reply(fault)) => reply::fault(session, app, &caller, &fault, record).await,
@@ -131,8 +131,16 @@ pub(crate) struct Exchange<'e> {
     pub app: &'e App,
     pub upstream: &'e Upstream,
     pub target: &'e Target,
-    /// Whether the path's server id is spliced in.
-    pub scope: bool,
+    pub side: Side,
+}
+
+/// Who is at the downstream end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// A client. `scope`: whether the path's server id is spliced in.
+    Client { scope: bool },
+    /// Another member, whose client it is.
+    Member,
 }
 
 impl Exchange<'_> {
@@ -168,6 +176,6 @@ impl Exchange<'_> {
 
     /// The server id to be spliced in, unless the listener leaves scopes alone.
     fn scope(&self) -> Option<&str> {
-        self.target.server_id.as_deref().filter(|_| self.scope)
+        self.target.server_id.as_deref().filter(|_| self.side == Side::Client { scope: true })
     }
 }

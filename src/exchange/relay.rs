@@ -19,10 +19,11 @@ use crate::mcp::fields;
 use crate::mcp::sse::FirstEvent;
 use crate::mcp::whole::Whole;
 use crate::registry::{Claim, SessionKey};
+use crate::routing::hop::{HOP_PEER, escape};
 use crate::routing::session::session_in_query;
 
 use super::connection::{Answer, Source, client_gone};
-use super::{Endpoint, Exchange, Stop, Target};
+use super::{Endpoint, Exchange, Side, Stop, Target};
 
 impl Exchange<'_> {
     /// Writes the whole answer. `Cut` where it broke after its head had left.
@@ -37,7 +38,10 @@ impl Exchange<'_> {
         if self.app.draining() {
             session.as_downstream_mut().set_keepalive(None);
         }
-        let head = outward(head, shape, session.req_header().version);
+        let mut head = outward(head, shape, session.req_header().version);
+        if self.side == Side::Member {
+            head.insert_header(HOP_PEER, escape(source.peer_name(self.upstream))).map_err(Stop::Cut)?;
+        }
         let begun = session.as_downstream_mut().write_response_header(head).await;
         begun.map_err(|_| Stop::ClientGone)?;
 

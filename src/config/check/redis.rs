@@ -167,7 +167,8 @@ impl Check<'_> {
             let place = path.index(index);
             let url = text.good().and_then(|text| self.ask(redis_url::parse(&text, default_port), &place));
             if let Some(UrlLogin { tls, database, .. }) = url.as_ref().map(|url| &url.login) {
-                if database.is_some() {
+                // Number 0 is the one that everybody has.
+                if database.is_some_and(|number| number != 0) {
                     self.report.say(&place, no_database);
                 }
                 if first_tls.get_or_insert(*tls) != tls {
