@@ -8,6 +8,8 @@ use crate::mcp::jsonrpc;
 
 /// JSON-RPC 2.0 §5.1: the request is not one that we pass on.
 pub const INVALID_REQUEST: i32 = -32600;
+/// JSON-RPC 2.0 §5.1: as servers answer for a task that they do not know (SEP-2663, "Protocol Errors").
+pub const INVALID_PARAMS: i32 = -32602;
 /// JSON-RPC 2.0 §5.1: everything that failed behind us.
 pub const INTERNAL_ERROR: i32 = -32603;
 
@@ -34,6 +36,8 @@ pub enum Fault {
     TooManyConnections,
     /// The owner is gone, or never was in this scope.
     SessionLost,
+    /// The same, of a task.
+    TaskLost,
     RegistryUnavailable,
     /// The member that holds the session does not answer, and nobody knows whether it is gone.
     OwnerUnreachable,
@@ -72,7 +76,9 @@ impl Fault {
             | Self::MalformedSession => Blame::Client,
             Self::AmbiguousPath | Self::NoSuchPath | Self::NoHost | Self::TooManyFields => Blame::Client,
             Self::NotForwarded => Blame::Client,
-            Self::SessionLost | Self::NoPeer | Self::ConnectTimeout | Self::TlsHandshake => Blame::Upstream,
+            Self::SessionLost | Self::TaskLost | Self::NoPeer | Self::ConnectTimeout | Self::TlsHandshake => {
+                Blame::Upstream
+            }
             Self::WriteFailed | Self::FirstByteTimeout | Self::NoAnswer | Self::MalformedAnswer => {
                 Blame::Upstream
             }
@@ -86,6 +92,8 @@ impl Fault {
         match self {
             Self::BadMessage(_) | Self::BatchRefused | Self::BrokenEncoding | Self::BrokenFraming => 400,
             Self::MalformedSession | Self::AmbiguousPath | Self::NoHost => 400,
+            // As servers answer themselves; 404 would tell a modern client that there is no such method.
+            Self::TaskLost => 400,
             Self::NotForwarded => 403,
             Self::NoSuchPath | Self::SessionLost => 404,
             Self::BodyTooSlow => 408,
@@ -107,6 +115,7 @@ impl Fault {
     pub fn code(&self) -> i32 {
         match (self, self.blame()) {
             (Self::BadMessage(reason), _) => reason.code(),
+            (Self::TaskLost, _) => INVALID_PARAMS,
             (Self::SessionLost, _) | (_, Blame::Client) => INVALID_REQUEST,
             (_, Blame::Upstream | Blame::Outrigger) => INTERNAL_ERROR,
         }
@@ -133,6 +142,7 @@ impl Fault {
             Self::TooManyFields => "Too many header fields",
             Self::TooManyConnections => "Too many connections",
             Self::SessionLost => "Session not found; initialize again",
+            Self::TaskLost => "Task not found",
             Self::RegistryUnavailable => "The session registry is unavailable; try again",
             Self::OwnerUnreachable => "The session's owner cannot be reached; try again",
             Self::ForwardedTwice => "The request was forwarded in a circle",
@@ -164,6 +174,7 @@ impl Fault {
             Self::TooManyFields => "too_many_fields",
             Self::TooManyConnections => "too_many_connections",
             Self::SessionLost => "session_lost",
+            Self::TaskLost => "task_lost",
             Self::RegistryUnavailable => "registry_unavailable",
             Self::OwnerUnreachable => "owner_unreachable",
             Self::ForwardedTwice => "forwarded_twice",
@@ -226,6 +237,7 @@ mod tests {
             TooManyFields,
             TooManyConnections,
             SessionLost,
+            TaskLost,
             RegistryUnavailable,
             OwnerUnreachable,
             ForwardedTwice,
@@ -246,10 +258,13 @@ mod tests {
             let client_status = (400..500).contains(&fault.status());
             assert_eq!(
                 client_status,
-                fault.blame() == Blame::Client || fault == Fault::SessionLost,
+                fault.blame() == Blame::Client || [Fault::SessionLost, Fault::TaskLost].contains(&fault),
                 "{fault:?}"
             );
-            assert!([INVALID_REQUEST, INTERNAL_ERROR, -32700].contains(&fault.code()), "{fault:?}");
+            assert!(
+                [INVALID_REQUEST, INVALID_PARAMS, INTERNAL_ERROR, -32700].contains(&fault.code()),
+                "{fault:?}"
+            );
             assert!(
                 !fault.sentence().is_empty() && !fault.sentence().contains(['"', '\\', '\n']),
                 "{fault:?}"

@@ -26,6 +26,7 @@ pub struct Counters {
     pub sessions_claimed: IntCounter,
     pub sessions_released: IntCounter,
     pub sessions_lost: IntCounter,
+    pub tasks_claimed: IntCounter,
     pub refused_heads: IntCounterVec,
 }
 
@@ -122,6 +123,7 @@ impl Counters {
                 "outrigger_sessions_lost_total",
                 "Requests answered 404 because the owner is gone",
             )?,
+            tasks_claimed: counter("outrigger_tasks_claimed_total", "Tasks whose owner was recorded")?,
             refused_heads: labelled(
                 "outrigger_refused_heads_total",
                 "Connections closed because of their request head, by reason",

@@ -14,6 +14,7 @@ use crate::upstream::Upstream;
 
 use super::ownership::Near;
 use super::request::{self, Inbound};
+use super::task::NewTask;
 use super::{Endpoint, Exchange, Side, Stop, Target, finish, outbound::origin_form, reply};
 
 /// How much longer a forwarded body may be than `limits.body`: the server id has been spliced in.
@@ -55,7 +56,7 @@ async fn serve(session: &mut Session, app: &App, hop: &Hop<'_>, record: &mut Rec
     let exchange = Exchange { app, upstream, target: &target, side: Side::Member };
     let answer = exchange.send(session, peer, &wire, &inbound, record).await?;
     drop((wire, inbound));
-    exchange.relay(session, answer, record).await
+    exchange.relay(session, answer, NewTask::none(), record).await
 }
 
 /// The peer that the session lives at; a configuration may have changed since it was claimed.

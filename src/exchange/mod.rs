@@ -11,6 +11,7 @@ mod ownership;
 pub(crate) mod relay;
 mod reply;
 mod request;
+mod task;
 
 use std::borrow::Cow;
 
@@ -26,6 +27,7 @@ use crate::routing::route::Route;
 use crate::upstream::Upstream;
 use ownership::Owner;
 use request::{Caller, Inbound};
+use task::NewTask;
 
 pub use arrival::arrive;
 pub use reply::{REST, refuse};
@@ -169,9 +171,10 @@ impl Exchange<'_> {
             Owner::Near(near) => self.send(session, *near, &outbound.wire, &inbound, record).await?,
         };
         self.note_session(&inbound, &answer).await?;
+        let task = NewTask::of(&inbound, &answer.head);
         // The answer may be a stream that lives for days; the request need not live with it.
         drop((outbound, inbound));
-        self.relay(session, answer, record).await
+        self.relay(session, answer, task, record).await
     }
 
     /// The server id to be spliced in, unless the listener leaves scopes alone.

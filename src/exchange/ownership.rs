@@ -58,9 +58,9 @@ impl Exchange<'_> {
                 if let Ok(Some(claim)) = asked {
                     self.release(key, &claim).await;
                 }
-                return Err(Fault::SessionLost);
+                return Err(inbound.not_found());
             }
-            Decision::WrongScope | Decision::WrongTransport => return Err(Fault::SessionLost),
+            Decision::WrongScope | Decision::WrongTransport => return Err(inbound.not_found()),
             Decision::Unavailable => match self.app.settings.sessions.on_registry_failure {
                 OnRegistryFailure::Refuse => return Err(Fault::RegistryUnavailable),
                 OnRegistryFailure::Local => self.unclaimed(key),
@@ -98,7 +98,9 @@ impl Exchange<'_> {
                 self.claim(self.target, id, &answer.source).await?;
             }
         }
-        let Some(Named { key, id }) = &inbound.session else { return Ok(()) };
+        let Some(Named { key, id }) = inbound.session.as_ref().filter(|_| inbound.era.has_sessions()) else {
+            return Ok(());
+        };
         let deleted = inbound.method == http::Method::DELETE && status.is_success();
         let unknown_there = status == http::StatusCode::NOT_FOUND;
         match &inbound.claim {
@@ -153,7 +155,7 @@ impl Exchange<'_> {
     }
 
     /// A session that nobody else can find is given out only where nobody else would look for it.
-    fn unrecorded(&self, key: &SessionKey, error: &RegistryError) -> Result<(), Fault> {
+    pub(crate) fn unrecorded(&self, key: &SessionKey, error: &RegistryError) -> Result<(), Fault> {
         log::error!("session {} could not be claimed: {error}", key.short());
         let shared = self.upstream.peers.len() > 1 || self.app.registry.is_shared();
         match self.app.settings.sessions.on_registry_failure {
@@ -162,7 +164,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn claim_of(&self, target: &Target, source: &Source<'_>) -> Claim {
+    pub(crate) fn claim_of(&self, target: &Target, source: &Source<'_>) -> Claim {
         let member = match source {
             Source::Near { .. } => self.app.me().map(str::to_owned),
             Source::Far { member, .. } => Some(member.clone()),
@@ -182,7 +184,7 @@ impl Exchange<'_> {
         if let (Some(Named { key, .. }), Some(claim)) = (&inbound.session, &inbound.claim) {
             self.release(key, claim).await;
         }
-        Fault::SessionLost
+        inbound.not_found()
     }
 
     pub(crate) fn key(&self, session_id: &str) -> SessionKey {

@@ -23,6 +23,7 @@ use crate::routing::hop::{HOP_PEER, escape};
 use crate::routing::session::session_in_query;
 
 use super::connection::{Answer, Source, client_gone};
+use super::task::NewTask;
 use super::{Endpoint, Exchange, Side, Stop, Target};
 
 impl Exchange<'_> {
@@ -31,6 +32,7 @@ impl Exchange<'_> {
         &self,
         session: &mut Session,
         answer: Answer<'_>,
+        mut task: NewTask,
         record: &mut Record,
     ) -> Result<(), Stop> {
         let Answer { head, mut http, source } = answer;
@@ -47,7 +49,7 @@ impl Exchange<'_> {
 
         let _open = (shape == Shape::EventStream).then(|| Counted::one(&self.app.counters.streams));
         let mut opening = Opening::of(self.target, shape);
-        let outcome = self.pump(session, &mut http, &source, shape, &mut opening).await;
+        let outcome = self.pump(session, &mut http, &source, shape, &mut opening, &mut task).await;
         opening.end(self).await;
         match outcome {
             Ok(()) => {
@@ -96,6 +98,7 @@ impl Exchange<'_> {
         source: &Source<'_>,
         shape: Shape,
         opening: &mut Opening,
+        task: &mut NewTask,
     ) -> Result<(), Stop> {
         let silence = self.app.settings.timeouts.response_idle;
         let deadline = tokio::time::sleep_until((Instant::now() + silence).into());
@@ -127,6 +130,7 @@ impl Exchange<'_> {
                 whole.push(&chunk);
             }
             deadline.as_mut().reset((Instant::now() + silence).into());
+            task.pass(self, source, &chunk).await?;
             let chunk = opening.pass(self, source, chunk).await?;
             let end = http.is_body_done() && opening.is_open();
             write(session, chunk, end).await?;
@@ -154,12 +158,10 @@ enum Shape {
 
 impl Shape {
     fn of(head: &ResponseHeader) -> Self {
-        let content_type = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-        let essence = content_type.split(|byte| *byte == b';').next().unwrap_or(b"").trim_ascii();
         let framed = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
-        if essence.eq_ignore_ascii_case(b"text/event-stream") {
+        if is_of_type(head, "text/event-stream") {
             Self::EventStream
-        } else if essence.eq_ignore_ascii_case(b"application/json")
+        } else if is_of_type(head, "application/json")
             && !is_bodiless(head)
             && !framed.iter().any(|name| head.headers.contains_key(name))
         {
@@ -168,6 +170,13 @@ impl Shape {
             Self::Plain
         }
     }
+}
+
+/// Whether an answer's content is of this type, whatever its parameters.
+pub(crate) fn is_of_type(head: &ResponseHeader, media_type: &str) -> bool {
+    let value = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let essence = value.split(|byte| *byte == b';').next().unwrap_or(b"").trim_ascii();
+    essence.eq_ignore_ascii_case(media_type.as_bytes())
 }
 
 fn is_bodiless(head: &ResponseHeader) -> bool {

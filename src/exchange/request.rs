@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::config::settings::Profile;
 use crate::error::Fault;
 use crate::mcp::jsonrpc::{self, Envelope, Kind};
-use crate::mcp::splice;
+use crate::mcp::{splice, task};
 use crate::registry::{Claim, SessionKey};
 use crate::routing::hop::{HOP, Hop};
 use crate::routing::session::{Era, SessionHeader, session_header, session_in_query};
@@ -42,7 +42,7 @@ impl Caller {
     }
 }
 
-/// A session as a request names it.
+/// A session, or a task of the modern era, as a request names it.
 #[derive(Debug, Clone)]
 pub(crate) struct Named {
     pub id: String,
@@ -59,7 +59,7 @@ pub(crate) struct Inbound {
     pub era: Era,
     /// JSON-RPC method of a single message.
     pub rpc_method: Option<String>,
-    /// Session that the request names, if its era has sessions.
+    /// What the request belongs to: its session or, in an era that has none, its task.
     pub session: Option<Named>,
     /// Another member's mark is on it, although it came in by a public listener.
     pub forwarded: bool,
@@ -76,7 +76,7 @@ impl Inbound {
         let mut inbound = Self::new(head, body);
         inbound.forwarded = head.headers.contains_key(HOP);
         if inbound.method == http::Method::POST {
-            inbound.read_message(exchange.app, exchange.scope())?;
+            inbound.read_message(exchange)?;
         }
         if inbound.era.has_sessions() {
             let named = named_session(head, exchange.target.endpoint);
@@ -107,7 +107,8 @@ impl Inbound {
         }
     }
 
-    fn read_message(&mut self, app: &App, scope: Option<&str>) -> Result<(), Unidentified> {
+    fn read_message(&mut self, exchange: &Exchange<'_>) -> Result<(), Unidentified> {
+        let app = exchange.app;
         let body = self.body.clone();
         let envelope = jsonrpc::scan(&body).map_err(|refusal| Unidentified {
             fault: Fault::BadMessage(refusal.reason),
@@ -123,6 +124,9 @@ impl Inbound {
                     Kind::Response { .. } => (Caller::Silent, Some("response")),
                     Kind::Other => (Caller::Unreadable(None), Some("other")),
                 };
+                if !self.era.has_sessions() {
+                    self.session = task::asked_for(message).map(|id| exchange.task(id));
+                }
             }
             Envelope::Batch(messages) => {
                 let ids = messages.iter().filter_map(|message| match message.kind {
@@ -137,7 +141,7 @@ impl Inbound {
                 }
             }
         }
-        if let Some(server_id) = scope {
+        if let Some(server_id) = exchange.scope() {
             let spliced = splice::splice(&body, &envelope, server_id);
             app.counters.server_id_replaced.inc_by(u64::from(spliced.replaced));
             if let Some(spliced) = spliced.body {
@@ -157,10 +161,15 @@ impl Inbound {
             return true;
         }
         match self.rpc_method.as_deref() {
-            Some("initialize" | "ping" | "server/discover") => true,
+            Some("initialize" | "ping" | "server/discover" | "tasks/get") => true,
             Some(method) => method.ends_with("/list") || method.starts_with("notifications/"),
             None => false,
         }
+    }
+
+    /// What its caller is told where the owner is gone, or not to be known here.
+    pub fn not_found(&self) -> Fault {
+        if self.era.has_sessions() { Fault::SessionLost } else { Fault::TaskLost }
     }
 
     pub fn describe(&self, record: &mut Record) {
