@@ -4,7 +4,7 @@
 //! lives 300 seconds from its first writing, however busy the session is; once it is gone, the worker that is asked next enters
 //! itself, owner or not; and 1.0.0rc1 enters itself for any id, even one that it answers with 404.
 
-use crate::registry::{Calibration, WorkerId};
+use crate::registry::Calibration;
 
 /// What is known of a worker that a key of the gateway's names.
 #[derive(Debug, Clone, Copy)]
@@ -29,30 +29,22 @@ pub enum Place<'k> {
     Unknown,
 }
 
-/// `members`: host name and name of each. A gateway's container has the host name of its pod, and so has the sidecar beside it.
-pub fn place<'k>(
-    worker: &WorkerId,
-    known: Known<'k>,
-    members: impl IntoIterator<Item = (&'k str, &'k str)>,
-) -> Place<'k> {
+/// `neighbour`: the member with the worker's host name, if it is one alone. A gateway's container has the host name of its pod, and
+/// so has the sidecar beside it.
+pub fn place<'k>(known: Known<'k>, neighbour: Option<&'k str>) -> Place<'k> {
     // Where heartbeats are not written (1.0.0rc1), that one is missing says nothing.
     let expected = known.calibrated.map_or(known.heartbeats_written, |calibrated| calibrated.heartbeats);
     if expected && !known.beats {
         return Place::Dead;
     }
-    if let Some(Calibration { member, peer, .. }) = known.calibrated {
-        return Place::At { member: member.as_deref(), peer };
-    }
-    let mut neighbours = members.into_iter().filter(|(host, _)| host.eq_ignore_ascii_case(worker.host()));
-    match (neighbours.next(), neighbours.next()) {
-        (Some((_, member)), None) => Place::AtMember(member),
-        // Several members on one machine: the host name tells them from the others, not from each other.
-        (Some(_), Some(_)) | (None, _) => Place::Unknown,
+    match (known.calibrated, neighbour) {
+        (Some(Calibration { member, peer, .. }), _) => Place::At { member: member.as_deref(), peer },
+        (None, Some(member)) => Place::AtMember(member),
+        (None, None) => Place::Unknown,
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::Place::*;
     use super::*;
@@ -66,46 +58,34 @@ mod tests {
         let here = At { member: None, peer: "w1" };
         let at_m2 = At { member: Some("m2"), peer: "w1" };
         let (beats, silent, written, never) = (true, false, true, false);
+        let (m1, nobody) = (Some("m1"), None);
         let table = [
-            // the key says | calibrated     | heartbeat | of the upstream | so it is
-            // a mapping that was learnt wins over the host name, which may be that of another member
-            ("pod-1:7",      Some(&new),       beats,      written,          here),
-            ("pod-1:7",      Some(&new_at_m2), beats,      written,          at_m2),
-            ("nowhere:7",    Some(&new_at_m2), beats,      written,          at_m2),
-            ("twins:7",      Some(&new_at_m2), beats,      written,          at_m2),
+            // calibrated     | heartbeat | of the upstream | host name of | so it is
+            // a mapping that was learnt wins over the host name
+            (Some(&new),       beats,      written,          m1,            here),
+            (Some(&new_at_m2), beats,      written,          m1,            at_m2),
+            (Some(&new_at_m2), beats,      written,          nobody,        at_m2),
             // its own calibration knows best whether it has a heartbeat to lose
-            ("pod-1:7",      Some(&new),       silent,     written,          Dead),
-            ("pod-1:7",      Some(&new),       silent,     never,            Dead),
-            ("pod-1:7",      Some(&new_at_m2), silent,     written,          Dead),
-            ("pod-1:7",      Some(&old),       silent,     never,            here),
-            ("pod-1:7",      Some(&old),       silent,     written,          here),
-            ("pod-1:7",      Some(&old_at_m2), silent,     written,          at_m2),
-            ("pod-1:7",      Some(&old),       beats,      written,          here),
+            (Some(&new),       silent,     written,          m1,            Dead),
+            (Some(&new),       silent,     never,            m1,            Dead),
+            (Some(&new_at_m2), silent,     written,          nobody,        Dead),
+            (Some(&old),       silent,     never,            m1,            here),
+            (Some(&old),       silent,     written,          nobody,        here),
+            (Some(&old_at_m2), silent,     written,          m1,            at_m2),
+            (Some(&old),       beats,      written,          m1,            here),
             // by host name
-            ("pod-1:7",      None,             beats,      written,          AtMember("m1")),
-            ("pod-1:8",      None,             beats,      written,          AtMember("m1")),
-            ("POD-2:1",      None,             beats,      never,            AtMember("m2")),
-            ("pod-2:1",      None,             silent,     never,            AtMember("m2")),
-            ("pod-2:1",      None,             silent,     written,          Dead),
-            // one host name, two members
-            ("twins:1",      None,             beats,      written,          Unknown),
-            ("twins:1",      None,             silent,     written,          Dead),
+            (None,             beats,      written,          m1,            AtMember("m1")),
+            (None,             beats,      never,            m1,            AtMember("m1")),
+            (None,             silent,     never,            m1,            AtMember("m1")),
+            (None,             silent,     written,          m1,            Dead),
             // nobody's
-            ("pod-22:1",     None,             beats,      written,          Unknown),
-            ("pod:1",        None,             silent,     never,            Unknown),
-            ("pod-22:1",     None,             silent,     written,          Dead),
+            (None,             beats,      written,          nobody,        Unknown),
+            (None,             silent,     never,            nobody,        Unknown),
+            (None,             silent,     written,          nobody,        Dead),
         ];
-        let members = [("pod-1", "m1"), ("pod-2", "m2"), ("twins", "m3"), ("twins", "m4")];
-        for (worker, calibrated, beats, heartbeats_written, expected) in table {
+        for (calibrated, beats, heartbeats_written, neighbour, expected) in table {
             let known = Known { calibrated, beats, heartbeats_written };
-            let worker = WorkerId::parse(worker).unwrap();
-            assert_eq!(place(&worker, known, members), expected, "{worker}: {known:?}");
+            assert_eq!(place(known, neighbour), expected, "{known:?}, {neighbour:?}");
         }
-    }
-
-    #[test]
-    fn who_is_alone_knows_no_host_names() {
-        let known = Known { calibrated: None, beats: true, heartbeats_written: true };
-        assert_eq!(place(&WorkerId::parse("pod-1:7").unwrap(), known, []), Unknown);
     }
 }
