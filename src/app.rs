@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::account::Counters;
 use crate::config::settings::{Listener, Settings, UpstreamId};
 use crate::members::Members;
-use crate::registry::Registry;
+use crate::registry::{GatewayKeys, Registry};
 use crate::upstream::{Upstream, Upstreams};
 
 pub struct App {
     pub settings: Settings,
     pub upstreams: Upstreams,
     pub registry: Registry,
+    /// `None`: the gateway's own keys cannot or may not be read.
+    pub gateway: Option<GatewayKeys>,
     /// `None`: this Outrigger is no member.
     pub members: Option<Members>,
     pub counters: Counters,
@@ -27,7 +29,9 @@ impl App {
         members: Option<Members>,
         counters: Counters,
     ) -> Self {
-        Self { settings, upstreams, registry, members, counters, draining: AtomicBool::new(false) }
+        let gateway = registry.store().and_then(GatewayKeys::of);
+        let draining = AtomicBool::new(false);
+        Self { settings, upstreams, registry, gateway, members, counters, draining }
     }
 
     /// This member's name, if it is one of several.

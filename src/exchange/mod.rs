@@ -6,6 +6,7 @@
 mod arrival;
 mod connection;
 mod forward;
+mod gateway;
 pub(crate) mod outbound;
 mod ownership;
 pub(crate) mod relay;

@@ -42,7 +42,10 @@ pub(crate) struct Far {
 impl Exchange<'_> {
     /// Where the request's session lives.
     pub(crate) async fn locate(&self, inbound: &mut Inbound) -> Result<Owner, Fault> {
-        let Some(Named { key, .. }) = &inbound.session else { return Ok(Owner::Near(Near::Any)) };
+        let Some(key) = inbound.session.as_ref().map(|named| named.key) else {
+            return Ok(Owner::Near(Near::Any));
+        };
+        let key = &key;
         let asked = self.app.registry.ask(key).await;
         if let Err(error) = &asked {
             log::warn!("session {}: the registry did not answer: {error}", key.short());
@@ -52,8 +55,11 @@ impl Exchange<'_> {
             Asking { server_id: self.target.server_id.as_deref(), transport: self.target.transport() };
         let owner = match decide(known, asking, self.app.me(), &self.upstream.peers) {
             Decision::Here(peer) => Owner::Near(Near::Claimed(peer)),
-            Decision::At(member) => self.at(member, known.ok().flatten(), inbound)?,
-            Decision::Unclaimed => self.unclaimed(key),
+            Decision::At(member) => {
+                let peer = known.ok().flatten().map(|claim| claim.peer.as_str());
+                self.at(member, peer, inbound)?
+            }
+            Decision::Unclaimed => self.by_gateway(inbound, key).await?,
             Decision::Lost => {
                 if let Ok(Some(claim)) = asked {
                     self.release(key, &claim).await;
@@ -61,10 +67,7 @@ impl Exchange<'_> {
                 return Err(inbound.not_found());
             }
             Decision::WrongScope | Decision::WrongTransport => return Err(inbound.not_found()),
-            Decision::Unavailable => match self.app.settings.sessions.on_registry_failure {
-                OnRegistryFailure::Refuse => return Err(Fault::RegistryUnavailable),
-                OnRegistryFailure::Local => self.unclaimed(key),
-            },
+            Decision::Unavailable => self.unavailable(key)?,
         };
         inbound.claim = asked.ok().flatten();
         if inbound.claim.is_some() {
@@ -73,17 +76,26 @@ impl Exchange<'_> {
         Ok(owner)
     }
 
-    fn at(&self, member: &str, claim: Option<&Claim>, inbound: &Inbound) -> Result<Owner, Fault> {
+    /// `peer`: `None` if only that member knows.
+    pub(crate) fn at(&self, member: &str, peer: Option<&str>, inbound: &Inbound) -> Result<Owner, Fault> {
         if inbound.forwarded {
             log::error!(
                 "a request that a member forwarded came in at a public listener; its owner is {member}: is `member.advertise` right?"
             );
             return Err(Fault::ForwardedTwice);
         }
-        Ok(Owner::Far(Far { member: member.to_owned(), peer: claim.map(|claim| claim.peer.clone()) }))
+        Ok(Owner::Far(Far { member: member.to_owned(), peer: peer.map(str::to_owned) }))
     }
 
-    fn unclaimed(&self, key: &SessionKey) -> Owner {
+    /// Nobody could be asked.
+    pub(crate) fn unavailable(&self, key: &SessionKey) -> Result<Owner, Fault> {
+        match self.app.settings.sessions.on_registry_failure {
+            OnRegistryFailure::Refuse => Err(Fault::RegistryUnavailable),
+            OnRegistryFailure::Local => Ok(self.unclaimed(key)),
+        }
+    }
+
+    pub(crate) fn unclaimed(&self, key: &SessionKey) -> Owner {
         Owner::Near(Near::Unclaimed(self.upstream.stable(key.as_bytes())))
     }
 
@@ -95,7 +107,8 @@ impl Exchange<'_> {
         if inbound.is_initialize() && status.is_success() {
             let id = head.headers.get("mcp-session-id").and_then(|value| value.to_str().ok());
             if let Some(id) = id.filter(|id| !id.is_empty()) {
-                self.claim(self.target, id, &answer.source).await?;
+                let (_, claim) = self.claim(self.target, id, &answer.source).await?;
+                self.calibrate(&claim, id);
             }
         }
         let Some(Named { key, id }) = inbound.session.as_ref().filter(|_| inbound.era.has_sessions()) else {
@@ -111,7 +124,8 @@ impl Exchange<'_> {
             Some(_) => {}
             None => {
                 let answered = status == http::StatusCode::OK && matches!(inbound.caller, Caller::Request(_));
-                if answered && !inbound.is_initialize() && self.app.registry.is_shared() {
+                let owns = answered && !inbound.guessed && !inbound.is_initialize();
+                if owns && self.app.registry.is_shared() {
                     self.adopt(id, &answer.source).await;
                 }
             }

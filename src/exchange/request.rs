@@ -63,6 +63,8 @@ pub(crate) struct Inbound {
     pub session: Option<Named>,
     /// Another member's mark is on it, although it came in by a public listener.
     pub forwarded: bool,
+    /// Whoever answers need not be the session's owner; filled by locate.
+    pub guessed: bool,
     /// What the registry holds for that session; filled by locate.
     pub claim: Option<Claim>,
     message: Option<&'static str>,
@@ -101,6 +103,7 @@ impl Inbound {
             rpc_method: None,
             session: None,
             forwarded: false,
+            guessed: false,
             claim: None,
             message: None,
             body,

@@ -119,17 +119,21 @@ impl Members {
         }
     }
 
-    /// The member whose machine or pod has this host name.
-    pub fn of_host(&self, hostname: &str) -> Option<String> {
-        if hostname == self.card.hostname {
-            return Some(self.me.clone());
-        }
+    /// The member whose machine or pod has this host name; `None` if none has, or several share it.
+    pub async fn of_host(&self, hostname: &str) -> Option<String> {
+        let mine = (hostname == self.card.hostname).then(|| self.me.clone());
         match self.discovery {
-            // A StatefulSet's pods are called like their hosts.
-            Discovery::Template { .. } => Some(hostname.to_owned()),
+            // A StatefulSet's pods are called like their hosts; but the gateway may live in others.
+            Discovery::Template { .. } if mine.is_none() => {
+                let found = self.find(hostname).await;
+                found.ok().flatten().map(|_| hostname.to_owned())
+            }
+            Discovery::Template { .. } => mine,
             Discovery::Published { .. } => {
                 let seen = self.seen();
-                seen.iter().find(|(_, card)| card.hostname == hostname).map(|(name, _)| name.clone())
+                let there = seen.iter().filter(|(name, card)| **name != self.me && card.hostname == hostname);
+                let mut all = mine.into_iter().chain(there.map(|(name, _)| name.clone()));
+                all.next().filter(|_| all.next().is_none())
             }
         }
     }

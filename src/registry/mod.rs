@@ -5,6 +5,7 @@
 mod claim;
 mod embedded;
 mod error;
+mod gateway;
 mod redis;
 mod worker;
 
@@ -12,8 +13,9 @@ use std::sync::Arc;
 
 pub use claim::{Claim, Claimed, SessionKey, Transport};
 pub use error::RegistryError;
+pub use gateway::GatewayKeys;
 pub use redis::Store;
-pub use worker::{Calibration, WorkerId};
+pub use worker::{Calibration, Word, WorkerId};
 
 use crate::config::settings::{RegistryKind, Sessions};
 use embedded::Embedded;

@@ -29,6 +29,17 @@ pub struct Calibration {
     pub heartbeats: bool,
 }
 
+/// What the gateway says of a session, and what is known of the worker that it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    pub worker: WorkerId,
+    pub calibrated: Option<Calibration>,
+    /// Whether the worker's heartbeat is there.
+    pub beats: bool,
+    /// Whether the gateway's workers have heartbeats at all, as far as any was seen.
+    pub heartbeats_written: bool,
+}
+
 impl WorkerId {
     /// `None` for what no gateway writes.
     pub fn parse(text: &str) -> Option<Self> {

@@ -1,20 +1,11 @@
 //! Room 4, the second source: from the gateway's own word on a session to where its request goes.
-//! PURE: takes the worker that the gateway's key names and what is known of it; gives a [`Place`].
+//! PURE: takes the worker that the gateway's key names and what is known of it; gives a [`Place`], and from that a [`Decision`].
 //! Surprise: it is asked only where nobody claimed the session, because our own claim is the better witness: ContextForge's key
 //! lives 300 seconds from its first writing, however busy the session is; once it is gone, the worker that is asked next enters
 //! itself, owner or not; and 1.0.0rc1 enters itself for any id, even one that it answers with 404.
 
-use crate::registry::Calibration;
-
-/// What is known of a worker that a key of the gateway's names.
-#[derive(Debug, Clone, Copy)]
-pub struct Known<'k> {
-    pub calibrated: Option<&'k Calibration>,
-    /// Whether its heartbeat is there.
-    pub beats: bool,
-    /// Whether any worker of this upstream was ever seen to have a heartbeat.
-    pub heartbeats_written: bool,
-}
+use super::owner::{Decision, seat};
+use crate::registry::{Calibration, Word};
 
 /// Where a worker answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,23 +22,40 @@ pub enum Place<'k> {
 
 /// `neighbour`: the member with the worker's host name, if it is one alone. A gateway's container has the host name of its pod, and
 /// so has the sidecar beside it.
-pub fn place<'k>(known: Known<'k>, neighbour: Option<&'k str>) -> Place<'k> {
+pub fn place<'k>(word: &'k Word, neighbour: Option<&'k str>) -> Place<'k> {
     // Where heartbeats are not written (1.0.0rc1), that one is missing says nothing.
-    let expected = known.calibrated.map_or(known.heartbeats_written, |calibrated| calibrated.heartbeats);
-    if expected && !known.beats {
+    let calibrated = word.calibrated.as_ref();
+    let expected = calibrated.map_or(word.heartbeats_written, |calibrated| calibrated.heartbeats);
+    if expected && !word.beats {
         return Place::Dead;
     }
-    match (known.calibrated, neighbour) {
+    match (calibrated, neighbour) {
         (Some(Calibration { member, peer, .. }), _) => Place::At { member: member.as_deref(), peer },
         (None, Some(member)) => Place::AtMember(member),
         (None, None) => Place::Unknown,
     }
 }
 
+/// Where the request goes, as seen from member `me`, and whether whoever answers it owns the session: only where a peer was
+/// named, or where a member has but one. Others may pass it on among themselves, for as long as the gateway's key lives.
+///
+/// `peers`: the names of the upstream's peers, in order; every member has as many.
+pub fn decide<'k>(place: Place<'k>, me: Option<&str>, peers: &[impl AsRef<str>]) -> (Decision<'k>, bool) {
+    match place {
+        Place::At { member, peer } => (seat(member, peer, me, peers), true),
+        Place::AtMember(member) if me == Some(member) => (Decision::Unclaimed, peers.len() == 1),
+        Place::AtMember(member) => (Decision::At(member), peers.len() == 1),
+        Place::Dead => (Decision::Lost, false),
+        Place::Unknown => (Decision::Unclaimed, false),
+    }
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::Place::*;
     use super::*;
+    use crate::registry::WorkerId;
 
     #[test]
     #[rustfmt::skip]
@@ -84,8 +92,36 @@ mod tests {
             (None,             silent,     written,          nobody,        Dead),
         ];
         for (calibrated, beats, heartbeats_written, neighbour, expected) in table {
-            let known = Known { calibrated, beats, heartbeats_written };
-            assert_eq!(place(known, neighbour), expected, "{known:?}, {neighbour:?}");
+            let worker = WorkerId::parse("pod-1:7").unwrap();
+            let word = Word { worker, calibrated: calibrated.cloned(), beats, heartbeats_written };
+            assert_eq!(place(&word, neighbour), expected, "{word:?}, {neighbour:?}");
         }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn where_its_request_goes_and_who_may_keep_the_session() {
+        use Decision::{Here, Lost, Unclaimed};
+        let (at, one, two) = (|member, peer| At { member, peer }, &["w1"][..], &["w1", "w2"][..]);
+        let (owned, guessed) = (true, false);
+        let table = [
+            // the worker is             | peers | so its request goes     | and the answer is
+            (at(None, "w2"),               two,    Here(1),                  owned),
+            (at(Some("me"), "w1"),         two,    Here(0),                  owned),
+            (at(Some("m2"), "w1"),         two,    Decision::At("m2"),       owned),
+            (at(Some("m2"), "w9"),         one,    Decision::At("m2"),       owned),
+            (at(None, "w9"),               two,    Lost,                     owned),
+            (AtMember("me"),               one,    Unclaimed,                owned),
+            (AtMember("me"),               two,    Unclaimed,                guessed),
+            (AtMember("m2"),               one,    Decision::At("m2"),       owned),
+            (AtMember("m2"),               two,    Decision::At("m2"),       guessed),
+            (Dead,                         one,    Lost,                     guessed),
+            (Unknown,                      one,    Unclaimed,                guessed),
+            (Unknown,                      two,    Unclaimed,                guessed),
+        ];
+        for (place, peers, decision, owns) in table {
+            assert_eq!(decide(place, Some("me"), peers), (decision, owns), "{place:?} with {peers:?}");
+        }
+        assert_eq!(decide(AtMember("m2"), None, one), (Decision::At("m2"), owned), "no member takes every member for another");
     }
 }

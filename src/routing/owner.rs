@@ -55,9 +55,19 @@ pub fn decide<'c>(
     if claim.transport != asking.transport {
         return Decision::WrongTransport;
     }
-    match claim.member.as_deref() {
+    seat(claim.member.as_deref(), &claim.peer, me, peers)
+}
+
+/// Where a peer is, as seen from here.
+pub(super) fn seat<'c>(
+    member: Option<&'c str>,
+    peer: &str,
+    me: Option<&str>,
+    peers: &[impl AsRef<str>],
+) -> Decision<'c> {
+    match member {
         Some(member) if me != Some(member) => Decision::At(member),
-        _ => peers.iter().position(|peer| peer.as_ref() == claim.peer).map_or(Decision::Lost, Decision::Here),
+        _ => peers.iter().position(|known| known.as_ref() == peer).map_or(Decision::Lost, Decision::Here),
     }
 }
 
