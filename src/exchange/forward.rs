@@ -56,71 +56,97 @@ impl<'e> Exchange<'e> {
         };
         record.member = Some(far.member.clone());
         let (head, body) = outbound.wire.split_at(outbound.body_at);
-        let mut reached = self.reach(members, far, head, inbound, record).await?;
-        self.app.counters.forwarded.inc();
-        match receive(session, self.app, reached.stream, body).await {
-            Ok((http, mut head)) => {
-                record.first_byte = Some(record.started.elapsed());
-                if let Some(kind) = text(&head.headers, HOP_FAULT) {
-                    log::warn!("member {}: {kind}", far.member);
-                    return Err(self.failed_there(Fault::of_member(kind), inbound).await);
+        let mut way = Way { members, far, address: self.find(members, far, inbound).await?, moved: false };
+        loop {
+            let stream = self.reach(&mut way, head, inbound, record).await?;
+            self.app.counters.forwarded.inc();
+            let (http, mut head) = receive(session, self.app, stream, body)
+                .await
+                .map_err(|failed| failed.stop(format_args!("member {}", far.member)))?;
+            record.first_byte = Some(record.started.elapsed());
+            match text(&head.headers, HOP_FAULT).map(Fault::of_member) {
+                None => {
+                    let peer = text(&head.headers, HOP_PEER).and_then(unescape).unwrap_or_default();
+                    let source = Source::Far {
+                        member: far.member.clone(),
+                        peer: peer.into_owned(),
+                        address: way.address,
+                    };
+                    head.remove_header(HOP_PEER);
+                    record.member_peer = Some(source.peer_name(self.upstream).to_owned());
+                    return Ok(Answer { head, http, source });
                 }
-                let peer = text(&head.headers, HOP_PEER).and_then(unescape).unwrap_or_default().into_owned();
-                head.remove_header(HOP_PEER);
-                record.member_peer = Some(peer.clone());
-                let member = std::mem::take(&mut reached.member);
-                Ok(Answer { head, http, source: Source::Far { member, peer, address: reached.address } })
+                Some(fault) => self.failed_there(&mut way, fault, inbound).await?,
             }
-            Err(failed) => Err(failed.stop(format_args!("member {}", far.member))),
         }
     }
 
-    /// A connection at whose other end the session's member has greeted.
+    async fn find(&self, members: &Members, far: &Far, inbound: &Inbound) -> Result<SocketAddr, Stop> {
+        match members.find(&far.member).await {
+            Ok(Some(address)) => Ok(address),
+            Ok(None) => Err(self.lost(inbound).await.into()),
+            Err(reason) => {
+                log::warn!("member {} cannot be found: {reason}", far.member);
+                Err(Fault::OwnerUnreachable.into())
+            }
+        }
+    }
+
+    /// A connection at whose other end a member has greeted.
     async fn reach(
         &self,
-        members: &Members,
-        far: &Far,
+        way: &mut Way<'_>,
         head: &[u8],
         inbound: &Inbound,
         record: &mut Record,
-    ) -> Result<Reached, Stop> {
-        let member = &far.member;
-        let mut address = match members.find(member).await {
-            Ok(Some(address)) => address,
-            Ok(None) => return Err(self.lost(inbound).await.into()),
-            Err(reason) => {
-                log::warn!("member {member} cannot be found: {reason}");
-                return Err(Fault::OwnerUnreachable.into());
-            }
-        };
-        let mut moved = false;
+    ) -> Result<Stream, Stop> {
         loop {
             record.attempts += 1;
-            let evidence = match greeted(members, address, head).await {
-                Ok(stream) => return Ok(Reached { stream, member: member.clone(), address }),
-                Err(evidence) => evidence,
-            };
-            let (listed, now_at) = members.look_again(member, address).await;
-            match judge(evidence, listed) {
-                Verdict::Lost => return Err(self.lost(inbound).await.into()),
-                Verdict::Retry if !moved => (address, moved) = (now_at, true),
-                Verdict::Retry | Verdict::Unreachable => return Err(Fault::OwnerUnreachable.into()),
+            match greeted(way.members, way.address, head).await {
+                Ok(stream) => return Ok(stream),
+                Err(evidence) => self.turn(way, evidence, inbound, Fault::OwnerUnreachable).await?,
             }
         }
     }
 
-    async fn failed_there(&self, fault: Fault, inbound: &Inbound) -> Stop {
+    /// What the other member says went wrong. One that is not the right one is no evidence of the right one's death.
+    async fn failed_there(&self, way: &mut Way<'_>, fault: Fault, inbound: &Inbound) -> Result<(), Stop> {
+        log::warn!("member {}: {}", way.far.member, fault.kind());
         match fault {
-            Fault::SessionLost => self.lost(inbound).await.into(),
-            fault => fault.into(),
+            Fault::SessionLost => Err(self.lost(inbound).await.into()),
+            Fault::ForwardedTwice => self.turn(way, Evidence::Silent, inbound, fault).await,
+            fault => Err(fault.into()),
+        }
+    }
+
+    /// Nobody, or somebody else, is where the member should be: `Ok` = another try is worth while, at its new address.
+    /// `else_fault`: what it is if the member is still there by the registry's word.
+    async fn turn(
+        &self,
+        way: &mut Way<'_>,
+        evidence: Evidence,
+        inbound: &Inbound,
+        else_fault: Fault,
+    ) -> Result<(), Stop> {
+        let (listed, now_at) = way.members.look_again(&way.far.member, way.address).await;
+        match judge(evidence, listed) {
+            Verdict::Lost => Err(self.lost(inbound).await.into()),
+            Verdict::Retry if !way.moved => {
+                (way.address, way.moved) = (now_at, true);
+                Ok(())
+            }
+            Verdict::Retry | Verdict::Unreachable => Err(else_fault.into()),
         }
     }
 }
 
-struct Reached {
-    stream: Stream,
-    member: String,
+/// Where the session's member is looked for.
+struct Way<'w> {
+    members: &'w Members,
+    far: &'w Far,
     address: SocketAddr,
+    /// It was found at another address than before; once is enough.
+    moved: bool,
 }
 
 /// A kept-alive connection that broke says nothing; then a new one has to tell.

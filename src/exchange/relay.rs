@@ -201,12 +201,14 @@ fn outward(mut head: Box<ResponseHeader>, shape: Shape, client: http::Version) -
     head
 }
 
-/// Fields of an answer that belong to the upstream's connection.
+/// Fields of an answer that belong to the upstream's connection, or that only members say to each other.
 pub(crate) fn connection_fields(head: &ResponseHeader) -> Vec<http::HeaderName> {
     let nominated =
         fields::nominated(head.headers.get_all(header::CONNECTION).iter().map(|value| value.as_bytes()));
     let belongs = |name: &&http::HeaderName| {
-        fields::is_hop_by_hop(name.as_str()) || nominated.iter().any(|nominated| nominated == name.as_str())
+        fields::is_hop_by_hop(name.as_str())
+            || fields::is_outrigger_internal(name.as_str())
+            || nominated.iter().any(|nominated| nominated == name.as_str())
     };
     head.headers.keys().filter(belongs).cloned().collect()
 }
