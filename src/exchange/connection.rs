@@ -90,7 +90,7 @@ impl<'e> Exchange<'e> {
                 },
             };
             record.peer = Some(peer);
-            match receive(session, self.app, stream, wire).await {
+            match receive(session, self.app, stream, wire, self.app.settings.timeouts.first_byte).await {
                 Ok((http, head)) => {
                     record.first_byte = Some(record.started.elapsed());
                     return Ok(Answer { head, http, source: Source::Near { peer, _busy: busy } });
@@ -152,12 +152,13 @@ enum Watch {
     Over,
 }
 
-/// One write, then the head of the final answer; the client's going away ends the wait.
+/// One write, then the head of the final answer within `first_byte`; the client's going away ends the wait.
 pub(crate) async fn receive(
     session: &mut Session,
     app: &App,
     mut stream: Stream,
     wire: &[u8],
+    first_byte: Duration,
 ) -> Result<(Http1, Box<ResponseHeader>), Failed> {
     let timeouts = &app.settings.timeouts;
     let writing = async {
@@ -171,7 +172,7 @@ pub(crate) async fn receive(
     }
     let mut http = Http1::new(stream);
     let sent = Instant::now();
-    let timer = tokio::time::sleep_until((sent + UNWATCHED.min(timeouts.first_byte)).into());
+    let timer = tokio::time::sleep_until((sent + UNWATCHED.min(first_byte)).into());
     tokio::pin!(timer);
     let mut watch = Watch::NotYet;
     loop {
@@ -193,7 +194,7 @@ pub(crate) async fn receive(
             () = &mut timer => {
                 if watch != Watch::NotYet { return Err(Failed::Timeout) }
                 watch = Watch::On;
-                timer.as_mut().reset((sent + timeouts.first_byte).into());
+                timer.as_mut().reset((sent + first_byte).into());
             }
         }
     }

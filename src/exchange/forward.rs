@@ -3,6 +3,7 @@
 //! has greeted; so a member that died, stopped or was replaced costs one short wait, and nothing is ever run twice.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::HeaderMap;
 use pingora_core::protocols::Stream;
@@ -57,10 +58,13 @@ impl<'e> Exchange<'e> {
         record.member = Some(far.member.clone());
         let (head, body) = outbound.wire.split_at(outbound.body_at);
         let mut way = Way { members, far, address: self.find(members, far, inbound).await?, moved: false };
+        // The other member keeps the time for the first byte; and what has a length it may hold until it is whole (Pingora's
+        // write buffer), for as long as the peer may be silent in it.
+        let first_byte = self.app.settings.timeouts.first_byte + self.app.settings.timeouts.response_idle;
         loop {
             let stream = self.reach(&mut way, head, inbound, record).await?;
             self.app.counters.forwarded.inc();
-            let (http, mut head) = receive(session, self.app, stream, body)
+            let (http, mut head) = receive(session, self.app, stream, body, first_byte)
                 .await
                 .map_err(|failed| failed.stop(format_args!("member {}", far.member)))?;
             record.first_byte = Some(record.started.elapsed());
@@ -149,7 +153,11 @@ struct Way<'w> {
     moved: bool,
 }
 
-/// A kept-alive connection that broke says nothing; then a new one has to tell.
+/// How often a new connection that breaks before its greeting is tried again, and after what pause: a process that is being
+/// killed still accepts for a moment, and then the machine says that nobody is there.
+const AGAIN: (usize, Duration) = (2, Duration::from_millis(20));
+
+/// A connection at whose other end a member has greeted. A kept-alive one that broke says nothing; then a new one has to tell.
 async fn greeted(members: &Members, address: SocketAddr, head: &[u8]) -> Result<Stream, Evidence> {
     if let Some(mut stream) = members.pooled(address) {
         match members.greet(&mut stream, head).await {
@@ -158,14 +166,18 @@ async fn greeted(members: &Members, address: SocketAddr, head: &[u8]) -> Result<
             Err(NoGreeting::Broken(_)) => {}
         }
     }
-    let mut stream = members.connect(address).await?;
-    match members.greet(&mut stream, head).await {
-        Ok(()) => Ok(stream),
-        Err(refusal) => {
-            log::warn!("the member at {address} did not greet: {refusal:?}");
-            Err(Evidence::Silent)
+    for _ in 0..=AGAIN.0 {
+        let mut stream = members.connect(address).await?;
+        match members.greet(&mut stream, head).await {
+            Ok(()) => return Ok(stream),
+            Err(NoGreeting::Silent) => break,
+            Err(NoGreeting::Broken(reason)) => {
+                log::warn!("the member at {address} did not greet: {reason}");
+                tokio::time::sleep(AGAIN.1).await;
+            }
         }
     }
+    Err(Evidence::Silent)
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
