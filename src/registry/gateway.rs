@@ -34,6 +34,8 @@ pub struct GatewayKeys {
 struct Learnt {
     /// Whether any worker was seen to have a heartbeat.
     heartbeats: AtomicBool,
+    /// Whether it was said that the keys cannot be read.
+    complained: AtomicBool,
     looks: Mutex<HashMap<Seat, Look>>,
 }
 
@@ -53,8 +55,25 @@ impl GatewayKeys {
         Some(Self { store, prefix, learnt: Arc::default() })
     }
 
-    /// What the gateway says of a session of this upstream; `None` if it has no word on it.
+    /// What the gateway says of a session of this upstream; `None` if it has no word on it, or none that we may read.
     pub async fn ask(&self, upstream: &str, session_id: &str) -> Result<Option<Word>, RegistryError> {
+        match self.read(upstream, session_id).await {
+            Err(error @ (RegistryError::Refused { .. } | RegistryError::Unreadable { .. })) => {
+                // Redis itself is well; without its second source the registry is still the registry.
+                let first = !self.learnt.complained.swap(true, Ordering::Relaxed);
+                let level = if first { log::Level::Warn } else { log::Level::Debug };
+                log::log!(
+                    level,
+                    "the gateway's own keys tell nothing (may we read {}*?): {error}",
+                    self.prefix
+                );
+                Ok(None)
+            }
+            answer => answer,
+        }
+    }
+
+    async fn read(&self, upstream: &str, session_id: &str) -> Result<Option<Word>, RegistryError> {
         let Some(worker) = self.owner(session_id).await? else { return Ok(None) };
         let keys = [self.calibration_key(upstream, &worker), self.heartbeat_key(&worker)];
         let mut found = self.store.get_many(&keys).await?.into_iter();
