@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness import Outrigger, Pki, Process, RawUpstream  # noqa: E402
 from harness.mcp import SERVER_KINDS, McpServers  # noqa: E402
 from harness.processes import STARTED  # noqa: E402
+from harness.raw import DIALLED  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +88,13 @@ def pytest_runtest_makereport(item, call):
         for process in STARTED:
             if tail := process.log_tail():
                 report.sections.append((f"log of {process.name}", tail))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item):
+    """No client outlives its test."""
+    while DIALLED:
+        DIALLED.pop().close()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -28,11 +28,12 @@ One file per behaviour, `tests/test_*.py`. A test gets its world from fixtures (
 - `start(name, argv)` runs any other process and ends it; its output is shown when the test fails.
 - `pki` issues certificates: `pki.issue("localhost").as_config()`, `pki.ca`, `pki.server_context(...)`,
   `pki.client_context(...)`.
-- `wait_until(condition, patience)` instead of a sleep; patience is 15 s unless $OUTRIGGER_TEST_PATIENCE says otherwise.
+- `wait_until(condition, patience)` instead of a sleep; patience is 30 s unless $OUTRIGGER_TEST_PATIENCE says otherwise.
 - `mcp_server(kind)` starts two real MCP servers (harness.mcp.SERVER_KINDS, tests/servers); harness.mcp.SdkClient is
   a real SDK client (tests/clients), harness.mcp.McpSession a session whose every request can go somewhere else.
 """
 
+from . import plain
 from .http1 import LAST_CHUNK, Closed, Message, chunk, event, event_stream_head, request, response
 from .outrigger import Outrigger
 from .pki import Identity, Pki
@@ -62,6 +63,7 @@ __all__ = [
     "event",
     "event_stream_head",
     "free_port",
+    "plain",
     "request",
     "response",
     "result_for_each",

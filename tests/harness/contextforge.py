@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 
 from .paths import TESTS, python, system_command
+from .plain import get
 from .ports import free_port
 from .processes import Process
 from .waiting import wait_until
@@ -99,7 +100,7 @@ class ContextForge:
         command += ["--host", "127.0.0.1", "--port", port, "--workers", "1"]
         env = self._settings | {"HOST": "127.0.0.1", "PORT": str(port)}
         gateway = self._start(name, command, env)
-        gateway.wait_ready(lambda: httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).is_success, 90)
+        gateway.wait_ready(lambda: get(f"http://127.0.0.1:{port}/health").is_success, 90)
         self.peers.append(f"127.0.0.1:{port}")
 
     def _make_token(self) -> str:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import h2.config
 import h2.connection
@@ -15,6 +16,7 @@ import h2.events
 import h2.settings
 
 from .http1 import Closed, Message
+from .raw import DIALLED
 from .waiting import PATIENCE
 
 _HEAD = 9
@@ -42,6 +44,16 @@ class Stream:
     def send(self, data: bytes, end: bool = False, patience: float = PATIENCE) -> None:
         """Data frames, as the other end's windows allow."""
         self._client.send_data(self, data, end, patience)
+
+    def drip(self, piece: bytes = b"x", pause: float = 0.05, patience: float = PATIENCE) -> None:
+        """See `raw.Connection.drip`."""
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            self.send(piece)
+            with suppress(TimeoutError):
+                self.read_head(pause)
+                return
+        raise AssertionError(f"stream {self.number} takes piece after piece for {patience:g} s")
 
     def reset(self, code: int = 8) -> None:
         """RST_STREAM, by default CANCEL."""
@@ -90,6 +102,7 @@ class Http2Client:
         sock = socket.create_connection((host, int(port)), timeout=PATIENCE)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = tls.wrap_socket(sock, server_hostname=server_name)
+        DIALLED.append(self)
         assert self._sock.selected_alpn_protocol() == "h2", "the listener did not choose h2"
         self.reading = True
         self.closed = False

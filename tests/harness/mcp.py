@@ -9,12 +9,13 @@ from threading import Lock
 import httpx
 
 from .paths import NODE, NODE_MODULES, TESTS, python
+from .plain import get
 from .ports import free_port
 from .processes import Process
 from .waiting import wait_until
 
 #: Seconds that a server may take to start where dozens do so at once.
-_STARTING = 60
+_STARTING = 120
 
 #: No byte code beside the tests' own scripts.
 _QUIET = {"PYTHONDONTWRITEBYTECODE": "1"}
@@ -107,7 +108,7 @@ class McpServers:
                 self.instances[name] = Process(f"{kind.name}-{name}", kind.argv(name, port), folder, env)
                 self.peers.append(f"127.0.0.1:{port}")
             for process, peer in zip(self.instances.values(), self.peers, strict=True):
-                process.wait_ready(lambda peer=peer: httpx.get(f"http://{peer}/", trust_env=False), _STARTING)
+                process.wait_ready(lambda peer=peer: get(f"http://{peer}/"), _STARTING)
             failed.pop_all()
 
     def end(self) -> None:
@@ -146,7 +147,7 @@ class Job:
         self._client = client
         self._number = number
 
-    def report(self, patience: float = 70) -> dict:
+    def report(self, patience: float = 160) -> dict:
         """What the client saw; AssertionError with its traceback if it failed."""
         outcome = wait_until(self._outcome, patience, f"{self._client.name} at the end of job {self._number}")
         assert "report" in outcome, f"{self._client.name} failed:\n{outcome['error']}"

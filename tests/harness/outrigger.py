@@ -6,11 +6,11 @@ import signal
 import ssl
 from pathlib import Path
 
-import httpx
 import yaml
 
 from .http1 import event
 from .paths import outrigger_binary
+from .plain import get
 from .ports import free_port
 from .processes import Process
 from .raw import RawClient
@@ -103,11 +103,11 @@ class Outrigger:
         return client
 
     def ready(self) -> bool:
-        return httpx.get(f"{self.admin}/readyz", timeout=2, trust_env=False).status_code == 200
+        return get(f"{self.admin}/readyz").status_code == 200
 
     def generation(self) -> int:
         """Number of a generation that accepts; while two overlap, either may answer."""
-        return httpx.get(f"{self.admin}/readyz", timeout=2, trust_env=False).json()["generation"]
+        return get(f"{self.admin}/readyz").json()["generation"]
 
     def worker_pids(self) -> list[int]:
         """Children of the supervisor, oldest first; a draining generation counts."""
@@ -134,7 +134,7 @@ class Outrigger:
 
     def metrics(self) -> dict[str, float]:
         """/metrics as `{'name{label="x"}': value}`."""
-        text = httpx.get(f"{self.admin}/metrics", timeout=5, trust_env=False).text
+        text = get(f"{self.admin}/metrics").text
         samples = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
 

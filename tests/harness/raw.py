@@ -1,7 +1,7 @@
 """Raw sockets at both ends of Outrigger: an upstream with a script per connection, a client that sends what it is told.
 
 Both keep the exact bytes that came and the moment the other end closed. Everything blocks, with patience; scripts run
-in threads of their own.
+in threads of their own, and wait for as long as their test lasts.
 """
 
 import socket
@@ -15,12 +15,20 @@ from contextlib import suppress
 from .http1 import Closed, Message, parse_head, request, response
 from .waiting import PATIENCE, wait_until
 
+#: Clients of the running test, HTTP/2 too. Conftest closes them at its end; left to the garbage collector, they would
+#: be counted in later tests.
+DIALLED: list = []
+
+#: A script's patience. It waits for its test, whose own patience is what counts, or lies idle in a pool.
+_LIFETIME = 20 * PATIENCE
+
 
 class Connection:
-    """One TCP (or TLS) connection of a test, seen from the test's end."""
+    """One TCP (or TLS) connection of a test, seen from the test's end; `patience` holds where none is named."""
 
-    def __init__(self, sock: socket.socket, number: int = 0):
+    def __init__(self, sock: socket.socket, number: int = 0, patience: float = PATIENCE):
         self.number = number
+        self.patience = patience
         # Grown in place: what is added to `bytes` copies all that came before, which takes seconds for an upload.
         self._received = bytearray()
         self.opened_at = time.monotonic()
@@ -30,7 +38,7 @@ class Connection:
         self.error: BaseException | None = None  # what the script raised, other than Closed
         self._sock = sock
         self._unread = bytearray()
-        sock.settimeout(PATIENCE)
+        sock.settimeout(patience)
         if not isinstance(sock, ssl.SSLSocket):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -68,19 +76,33 @@ class Connection:
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
 
+    def drip(self, piece: bytes = b"x", pause: float = 0.05, patience: float = PATIENCE) -> None:
+        """The piece again and again until the other end answers or closes; a limit on each read would never notice.
+
+        AssertionError if it takes them all for `patience` seconds.
+        """
+        deadline = time.monotonic() + patience
+        with suppress(Closed, BrokenPipeError, ConnectionResetError):
+            while time.monotonic() < deadline:
+                self.send(piece)
+                with suppress(TimeoutError):
+                    self._unread += self._receive(pause)
+                    return
+            raise AssertionError(f"connection {self.number} takes piece after piece for {patience:g} s")
+
     # -- receiving
 
-    def read_some(self, patience: float = PATIENCE) -> bytes:
+    def read_some(self, patience: float | None = None) -> bytes:
         """What is there, at least one byte; Closed at the end, TimeoutError after `patience` seconds."""
         if self._unread:
             data, self._unread = bytes(self._unread), bytearray()
             return data
         return self._receive(patience)
 
-    def read_exactly(self, size: int, patience: float = PATIENCE) -> bytes:
+    def read_exactly(self, size: int, patience: float | None = None) -> bytes:
         return self._read_while(lambda data: size if len(data) >= size else None, patience)
 
-    def read_until(self, mark: bytes, patience: float = PATIENCE) -> bytes:
+    def read_until(self, mark: bytes, patience: float | None = None) -> bytes:
         """Up to and with `mark`."""
 
         def end(data: bytearray):
@@ -89,7 +111,7 @@ class Connection:
 
         return self._read_while(end, patience)
 
-    def read_to_end(self, patience: float = PATIENCE) -> bytes:
+    def read_to_end(self, patience: float | None = None) -> bytes:
         """Everything until the other end closes; a reset raises Closed."""
         data = bytearray()
         try:
@@ -100,11 +122,11 @@ class Connection:
                 raise Closed(bytes(data), True) from None
             return bytes(data)
 
-    def read_head(self, patience: float = PATIENCE) -> Message:
+    def read_head(self, patience: float | None = None) -> Message:
         """The head of the next message; its body is still unread."""
         return parse_head(self.read_until(b"\r\n\r\n", patience))
 
-    def read_chunk(self, patience: float = PATIENCE) -> bytes:
+    def read_chunk(self, patience: float | None = None) -> bytes:
         """Payload of the next chunk; b"" is the last one (its trailers, if any, are still unread)."""
         size = int(self.read_until(b"\r\n", patience).split(b";")[0], 16)
         if size == 0:
@@ -113,21 +135,21 @@ class Connection:
         assert data.endswith(b"\r\n"), f"chunk of {size} bytes is not followed by CRLF: {data[-20:]!r}"
         return data[:-2]
 
-    def read_request(self, patience: float = PATIENCE) -> Message:
+    def read_request(self, patience: float | None = None) -> Message:
         """The next request with its body; also kept in `requests`."""
         message = self.read_head(patience)
         self._read_body(message, patience, to_end=False)
         self.requests.append(message)
         return message
 
-    def read_response(self, patience: float = PATIENCE, to: str = "POST") -> Message:
+    def read_response(self, patience: float | None = None, to: str = "POST") -> Message:
         """The next answer with its body; an answer `to` HEAD has none. 1xx come as they are."""
         message = self.read_head(patience)
         if to != "HEAD" and message.status >= 200 and message.status not in (204, 304):
             self._read_body(message, patience, to_end=True)
         return message
 
-    def wait_closed(self, patience: float = PATIENCE) -> float:
+    def wait_closed(self, patience: float | None = None) -> float:
         """Reads (and keeps) until the other end closes or resets; the moment of it. AssertionError if it stays open."""
         try:
             while True:
@@ -136,7 +158,8 @@ class Connection:
             assert self.closed_at is not None
             return self.closed_at
         except TimeoutError:
-            raise AssertionError(f"connection {self.number} is still open after {patience:g} s") from None
+            waited = patience or self.patience
+            raise AssertionError(f"connection {self.number} is still open after {waited:g} s") from None
 
     @property
     def closed(self) -> bool:
@@ -144,8 +167,8 @@ class Connection:
 
     # -- inside
 
-    def _receive(self, patience: float) -> bytes:
-        self._sock.settimeout(patience)
+    def _receive(self, patience: float | None) -> bytes:
+        self._sock.settimeout(patience or self.patience)
         try:
             data = self._sock.recv(65536)
         except (ConnectionError, ssl.SSLError) as error:
@@ -158,8 +181,8 @@ class Connection:
         self._received += data
         return data
 
-    def _read_while(self, end: Callable[[bytearray], int | None], patience: float) -> bytes:
-        deadline = time.monotonic() + patience
+    def _read_while(self, end: Callable[[bytearray], int | None], patience: float | None) -> bytes:
+        deadline = time.monotonic() + (patience or self.patience)
         data, self._unread = self._unread, bytearray()
         while (at := end(data)) is None:
             try:
@@ -170,7 +193,7 @@ class Connection:
         self._unread = data[at:]
         return bytes(data[:at])
 
-    def _read_body(self, message: Message, patience: float, to_end: bool) -> None:
+    def _read_body(self, message: Message, patience: float | None, to_end: bool) -> None:
         if "chunked" in (message.header("transfer-encoding") or "").lower():
             message.body = b"".join(iter(lambda: self.read_chunk(patience), b""))
             while line := self.read_until(b"\r\n", patience)[:-2]:
@@ -256,7 +279,7 @@ class RawUpstream:
 
     def _register(self, sock: socket.socket) -> Connection:
         with self._lock:
-            connection = Connection(sock, len(self.connections))
+            connection = Connection(sock, len(self.connections), _LIFETIME)
             if self._closed:
                 # Accepted in the last moment: nobody must meet this upstream after its test.
                 connection.abandon()
@@ -311,6 +334,7 @@ class RawClient(Connection):
         sock = socket.create_connection((host, int(port)), timeout=PATIENCE)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().__init__(tls.wrap_socket(sock, server_hostname=server_name) if tls else sock)
+        DIALLED.append(self)
 
     def ask(
         self, method: str, path: str, body: bytes = b"", headers: dict | list = (), patience: float = PATIENCE

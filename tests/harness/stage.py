@@ -154,7 +154,11 @@ class Stage:
 
     @contextmanager
     def playing(self, *scripts: Script) -> Iterator[RawUpstream]:
-        """The upstream of this test, as `RawUpstream(*scripts)`; afterwards a script's failed assertion is raised."""
+        """The upstream of this test, as `RawUpstream(*scripts)`; afterwards a script's failed assertion is raised.
+
+        What this test asked is over before the next one listens on the same port: a request that is sent again would be
+        its guest.
+        """
         upstream = RawUpstream(*scripts, port=self.port)
         try:
             yield upstream
@@ -164,6 +168,8 @@ class Stage:
             raise
         finally:
             upstream.close()
+            nothing_runs = lambda: self.world.metrics()["outrigger_requests_in_flight"] == 0  # noqa: E731
+            wait_until(nothing_runs, what="every request of this upstream is over", every=0.002)
 
     def client(self, protocol: str = "h1", **options) -> Client:
         """`h1` (plaintext), `h1-tls` or `h2` (TLS)."""

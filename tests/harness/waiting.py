@@ -10,7 +10,7 @@ import httpx
 T = TypeVar("T")
 
 #: Seconds that a condition may take; a slow machine sets OUTRIGGER_TEST_PATIENCE.
-PATIENCE = float(os.environ.get("OUTRIGGER_TEST_PATIENCE", "15"))
+PATIENCE = float(os.environ.get("OUTRIGGER_TEST_PATIENCE", "30"))
 
 
 def wait_until(condition: Callable[[], T], patience: float = PATIENCE, what: str = "", every: float = 0.02) -> T:
