@@ -5,14 +5,15 @@ import signal
 import threading
 import time
 
-from harness import JSON, RawClient, wait_until
+from harness import JSON, PATIENCE, RawClient, wait_until
+from load.kinds import CLIENTS, POOLS
 from load.scenario import LoadedWorld
 
 PING = b'{"jsonrpc":"2.0","id":7,"method":"initialize","params":{}}'
 #: What a killed worker may do to a request that it was working on, or to a connection that it kept.
 LOST = {"closed before the answer", "closed inside the answer", "reset before the answer", "reset inside the answer"}
 #: Most seconds from a crash to the first answer of the next generation, on a busy machine: the handoff alone takes one.
-OUTAGE = 6.0
+OUTAGE = 15.0
 
 
 def seconds_without_service(address: str) -> float:
@@ -44,7 +45,7 @@ def test_a_killed_worker_is_replaced_and_no_connection_is_refused(outrigger, pki
     summary = loaded.summary()
     print(f"seconds without service: {outage:.2f}; {summary}")
     only_lost(summary)
-    assert summary["failed"] < 40, "no more than what was in flight: as many as there are clients"
+    assert summary["failed"] <= sum(CLIENTS.values()), "no more than what was in flight"
     # A new connection waited for the next generation, and that was all that happened to it.
     fresh = summary["failures"].get("fresh", {})
     assert sum(fresh.values()) <= 4
@@ -79,7 +80,7 @@ def test_worker_after_worker_is_killed_and_every_client_is_answered_at_last(outr
         client.start()
         clients.append(client)
     for client in clients:
-        client.join(30)
+        client.join(2 * PATIENCE)
     # Whoever was accepted by a generation that was killed is lost; the first kill alone found one that had served.
     assert not any(isinstance(error, ConnectionRefusedError) for error in failed), failed
     assert len(waits) + len(failed) == 5
@@ -110,11 +111,12 @@ def test_a_new_generation_that_dies_costs_nobody_anything(outrigger, pki, start)
 def test_an_old_generation_that_dies_takes_only_what_it_still_had(outrigger, pki, start):
     loaded = LoadedWorld(outrigger, pki, start)
     world = loaded.world
-    loaded.begin(seconds=6, streams=4)
+    loaded.begin(seconds=8, streams=4)
     (old,) = world.worker_pids()
     loaded.reload()
     # Time enough for every busy connection to be told to go, not for the slow calls and the streams.
-    time.sleep(1.5)
+    slow_ones = 4 + CLIENTS["slow"] + POOLS
+    wait_until(lambda: loaded.connections(old) <= slow_ones, what="the old generation has only slow ones")
     kill(old)
     summary = loaded.summary()
     only_lost(summary)

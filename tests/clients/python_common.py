@@ -110,7 +110,7 @@ async def _serve(main) -> None:
 
 async def _run(main, job) -> None:
     try:
-        outcome = {"report": await asyncio.wait_for(main(job), 60)}
+        outcome = {"report": await asyncio.wait_for(main(job), 150)}
     except Exception:
         outcome = {"error": traceback.format_exc()}
     print(json.dumps({"job": job.id, **outcome}), flush=True)
@@ -119,7 +119,7 @@ async def _run(main, job) -> None:
 async def _exercise_reference_server(client) -> dict:
     """@modelcontextprotocol/server-everything has tools of its own."""
     progress = []
-    arguments = {"duration": 0.4, "steps": 4}
+    arguments = {"duration": 2, "steps": 4}
     slow = await call(client, "trigger-long-running-operation", arguments, progress_callback=_into(progress))
     names = [json.loads(await call(client, "get-env")).get("OUTRIGGER_INSTANCE") for _ in range(3)]
     echo = await call(client, "echo", {"message": "\u00e9\U0001f6f6"})
@@ -128,7 +128,7 @@ async def _exercise_reference_server(client) -> dict:
 
 async def _announced(client, heard: Heard) -> bool:
     """Announcements are lost until the GET stream stands, so it is asked for again until one comes."""
-    for _ in range(20):
+    for _ in range(100):
         await call(client, "announce")
         try:
             await asyncio.wait_for(heard.announced.wait(), 0.25)

@@ -51,7 +51,7 @@ export async function exercise(client, callTool, job, heard, modern) {
   const onprogress = ({ progress }) => report.progress.push(progress)
   if (!tools.includes('whoami')) {
     // @modelcontextprotocol/server-everything has tools of its own.
-    report.slow = await call('trigger-long-running-operation', { duration: 0.4, steps: 4 }, { onprogress })
+    report.slow = await call('trigger-long-running-operation', { duration: 2, steps: 4 }, { onprogress })
     for (let n = 0; n < 3; n++) report.instances.push(JSON.parse(await call('get-env')).OUTRIGGER_INSTANCE)
     report.echo = await call('echo', { message: '\u00e9\u{1f6f6}' })
     return report
@@ -86,13 +86,13 @@ export async function afterDelete(job, heard) {
 
 const inTime = work =>
   new Promise((done, failed) => {
-    const timer = setTimeout(() => failed(new Error('not done within 60 s')), 60_000)
+    const timer = setTimeout(() => failed(new Error('not done within 150 s')), 150_000)
     work.then(done, failed).finally(() => clearTimeout(timer))
   })
 
 // Announcements are lost until the GET stream stands, so it is asked for again until one comes.
 async function announced(call, heard) {
-  for (let n = 0; n < 20 && heard.announcements === 0; n++) {
+  for (let n = 0; n < 100 && heard.announcements === 0; n++) {
     await call('announce')
     await new Promise(done => setTimeout(done, 250))
   }

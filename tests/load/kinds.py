@@ -14,6 +14,21 @@ from .http2 import Http2, UnprocessedError
 from .tally import Tally, WrongAnswerError
 
 PATH = "/servers/load/mcp"
+#: How many clients each kind has.
+CLIENTS = {
+    "busy": 8,
+    "busy-tls": 2,
+    "thinking": 8,
+    "large": 2,
+    "slow": 6,
+    "pass": 2,
+    "fresh": 4,
+    "session": 4,
+    "h2": 12,
+    "h2-slow": 3,
+}
+#: Connections that the HTTP/2 clients share.
+POOLS = 3
 _numbers = itertools.count(1)
 
 
@@ -33,52 +48,56 @@ class Load:
 
     def workers(self) -> list:
         """Every coroutine that makes requests."""
-        h2 = [Pool(self) for _ in range(3)]
-        made = [self.kept("busy", 8) for _ in range(8)]
-        made += [self.kept("busy-tls", 2, tls=True) for _ in range(2)]
-        made += [self.kept("thinking", 8) for _ in range(8)]
-        made += [self.kept("large", 2) for _ in range(2)]
-        made += [self.kept("slow", 6, tls=number % 2 == 1) for number in range(6)]
-        made += [self.passing(2) for _ in range(2)]
-        made += [self.fresh(4, tls=number == 3) for number in range(4)]
-        made += [self.session(4, tls=number == 3) for number in range(4)]
-        made += [self.multiplexed("h2", 12, h2[number % 3]) for number in range(12)]
-        made += [self.multiplexed("h2-slow", 3, h2[number]) for number in range(3)]
-        return made
+        pools = [Pool(self) for _ in range(POOLS)]
+        return [self.worker(kind, number, pools) for kind, count in CLIENTS.items() for number in range(count)]
+
+    def worker(self, kind: str, number: int, pools: list["Pool"]):
+        """Client `number` of its kind."""
+        match kind:
+            case "pass":
+                return self.passing()
+            case "fresh":
+                return self.fresh(tls=number == 3)
+            case "session":
+                return self.session(tls=number == 3)
+            case "h2" | "h2-slow":
+                return self.multiplexed(kind, pools[number % POOLS])
+            case _:
+                return self.kept(kind, tls=kind == "busy-tls" or (kind == "slow" and number % 2 == 1))
 
     # -- the kinds
 
-    async def kept(self, kind: str, count: int, tls: bool = False) -> None:
+    async def kept(self, kind: str, tls: bool = False) -> None:
         """One request after another on a kept-alive connection; `thinking` pauses up to 2.5 s between two."""
         client = self.http1(tls)
-        async for _ in self.beat(kind, count):
+        async for _ in self.beat(kind):
             call, check = message(_TOOL.get(kind, "echo"), _TEXT.get(kind, ""))
             with self.tally.request(kind):
                 check(await client.ask(b"POST", PATH.encode(), call))
 
-    async def fresh(self, count: int, tls: bool) -> None:
+    async def fresh(self, tls: bool) -> None:
         """A connection for each request."""
-        async for _ in self.beat("fresh", count):
+        async for _ in self.beat("fresh"):
             client, (call, check) = self.http1(tls), message()
             with self.tally.request("fresh"):
                 check(await client.ask(b"POST", PATH.encode(), call))
             client.close()
 
-    async def passing(self, count: int) -> None:
+    async def passing(self) -> None:
         """What is no MCP, through Pingora's own proxy."""
         client = self.http1()
-        async for _ in self.beat("pass", count):
+        async for _ in self.beat("pass"):
             path = f"/health/{next(_numbers)}"
             with self.tally.request("pass"):
                 answer = await client.ask(b"GET", path.encode())
                 if answer.status != 200 or json.loads(answer.body) != {"path": path}:
                     raise WrongAnswerError(f"status {answer.status}: {answer.body[:80]!r}")
 
-    async def session(self, count: int, tls: bool) -> None:
+    async def session(self, tls: bool) -> None:
         """A session that every request must find its owner by, on whatever connection and generation."""
         client = self.http1(tls)
         fields, owner = b"", None
-        async for _ in self.beat("session", count):
+        async for _ in self.beat("session"):
             call, check = message("echo" if fields else "", "")
             with self.tally.request("session"):
                 answer = await client.ask(b"POST", PATH.encode(), call, fields)
@@ -88,9 +107,9 @@ class Load:
                 elif port != owner:
                     raise WrongAnswerError("answered by another than the session's owner")
 
-    async def multiplexed(self, kind: str, count: int, pool: "Pool") -> None:
+    async def multiplexed(self, kind: str, pool: "Pool") -> None:
         """Streams of shared HTTP/2 connections."""
-        async for _ in self.beat(kind, count):
+        async for _ in self.beat(kind):
             call, check = message(_TOOL.get(kind, "echo"))
             with self.tally.request(kind):
                 check(await pool.ask("POST", PATH, call))
@@ -134,9 +153,9 @@ class Load:
         async for piece in self.http1().stream(method.encode(), PATH.encode(), call):
             yield piece
 
-    async def beat(self, kind: str, count: int):
-        """Yields at this worker's share of the kind's rate, never to catch up; thinkers at random pauses."""
-        rate = self.rates.get(kind, 0) / count
+    async def beat(self, kind: str):
+        """Yields at one client's share of the kind's rate, never to catch up; thinkers at random pauses."""
+        rate = self.rates.get(kind, 0) / CLIENTS[kind]
         if not rate:
             return
         loop = asyncio.get_running_loop()

@@ -76,6 +76,14 @@ class LoadedWorld:
         self._ready += sum(" ready in " in line for line in self._log)
         return self._ready
 
+    def connections(self, pid: int) -> int:
+        """How many of our clients' connections this worker holds."""
+        ours = {f":{int(address.rpartition(':')[2]):04X}" for address in (self.world.address, self.secure)}
+        held = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        established = [line for line in lines if line[3] == "01" and line[1][-5:] in ours]
+        return sum(f"socket:[{line[9]}]" in held for line in established)
+
     def memory(self) -> dict[int, int]:
         """Resident KiB of the supervisor and each worker, by pid."""
         return {pid: resident(pid) for pid in [self.world.process.pid, *self.world.worker_pids()]}

@@ -143,7 +143,7 @@ async def test_tool_with_logging(ctx: Context) -> str:
 async def test_tool_with_progress(ctx: Context) -> str:
     for step in (0, 50, 100):
         await ctx.report_progress(step, 100, f"Completed step {step} of 100")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
     return str((ctx.request_context.meta or {}).get("progress_token", 0))
 
 

@@ -115,7 +115,7 @@ def register_tools(server, Context, name: str) -> None:  # noqa: N803 - the SDKs
         for step in range(1, steps + 1):
             await ctx.report_progress(step, steps, f"step {step}")
             await asyncio.sleep(pause)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1)
         return f"{steps} steps"
 
     @server.tool()
@@ -130,7 +130,9 @@ def register_tools(server, Context, name: str) -> None:  # noqa: N803 - the SDKs
         await ctx.info("before")
         await ctx.close_sse_stream()
         await asyncio.wait_for(session.resumed.wait(), 30)
-        await asyncio.sleep(0.1)
+        # In turns of the event loop, not in seconds: a busy machine may let it turn but once in that time.
+        for _ in range(20):
+            await asyncio.sleep(0.005)
         await ctx.info("after")
         return "resumed"
 

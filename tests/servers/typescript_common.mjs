@@ -60,7 +60,7 @@ export function registerTools(server, slowInput, sdk) {
       await pause(input.pause)
     }
     // The SDKs drop progress that is read together with the answer.
-    await pause(0.3)
+    await pause(1)
     return text(`${input.steps} steps`)
   })
   server.registerTool('hang_up', { description: 'Ends its own event stream before it answers.' }, async context => {
