@@ -107,7 +107,7 @@ def world(request, pki, tmp_path_factory):
     upstream = RawUpstream(upstream_script)
     config = {
         "log": {"level": request.param},
-        "timeouts": {"first_byte": "1s", "request_body": "1s", "request_head": "1s"},
+        "timeouts": {"first_byte": "2s", "request_body": "1s", "request_head": "1s"},
         "limits": {"body": "64KiB"},
         "upstreams": {"nobody": {"peers": ["127.0.0.1:1"]}},
     }

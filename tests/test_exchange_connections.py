@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness import JSON, Closed, answering, response, wait_until
+from harness import JSON, PATIENCE, Closed, answering, response, wait_until
 from harness.stage import BOTH, MCP, a_stage, call, result
 
 stage = a_stage({"timeouts": {"upstream_idle": "600ms"}})
@@ -57,13 +57,13 @@ def test_clients_share_connections_one_request_at_a_time(stage):
         while True:
             connection.read_request()
             at_work.release()
-            go_on.wait(10)
+            assert go_on.wait(PATIENCE)
             connection.send(ANSWER)
 
     with stage.playing(slow) as upstream, stage.client("h2") as client:
         calls = [client.begin("POST", MCP, call(id=number), JSON) for number in range(4)]
         for _ in calls:
-            assert at_work.acquire(timeout=10)
+            assert at_work.acquire(timeout=PATIENCE)
         go_on.set()
         assert [running.read_response().status for running in calls] == [200] * 4
     assert len(upstream.connections) == 4
@@ -93,7 +93,7 @@ def test_an_idle_connection_is_given_up_before_the_upstream_would(stage):
     with stage.playing(answering(ANSWER)) as upstream, stage.client() as client:
         client.ask("POST", MCP, call(), JSON)
         opened = upstream.connection()
-        wait_until(lambda: opened.closed, patience=5, what="the idle connection closed by Outrigger")
+        wait_until(lambda: opened.closed, what="the idle connection closed by Outrigger")
         assert client.ask("POST", MCP, call("tools/call"), JSON).status == 200
     assert len(upstream.connections) == 2
 
@@ -115,7 +115,7 @@ def test_a_connection_that_closed_while_idle_is_not_noticed(stage, protocol, how
 
     with stage.playing(once, answering(ANSWER)) as upstream, stage.client(protocol) as client:
         assert client.ask("POST", MCP, call("tools/call"), JSON).status == 200
-        assert over.wait(5)
+        assert over.wait(PATIENCE)
         assert client.ask("POST", MCP, call("tools/call"), JSON).status == 200
     assert len(upstream.requests) == 2
 

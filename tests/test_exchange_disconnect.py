@@ -6,11 +6,23 @@ import time
 
 import pytest
 
-from harness import JSON, LAST_CHUNK, answering, chunk, event, event_stream_head, request, response, wait_until
+from harness import (
+    JSON,
+    LAST_CHUNK,
+    PATIENCE,
+    answering,
+    chunk,
+    event,
+    event_stream_head,
+    request,
+    response,
+    wait_until,
+)
 from harness.stage import BOTH, LEAVING, MCP, a_stage, call, closed_at, leave, read_all, result
 
-#: Seconds from the client's leaving to the upstream's connection being closed; some milliseconds on an idle machine.
-AT_ONCE = 0.3
+#: Seconds from the client's leaving to the end of the upstream's connection: some milliseconds on an idle machine, on a
+#: busy one still far less than whatever else could end it.
+AT_ONCE = 2.0
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -47,7 +59,7 @@ def test_gone_before_the_answer(stage, protocol, how, method, body):
             connection = upstream.connection(number)
             _wait_for_request(connection)
             left = leave(client, answer, how)
-            delays.append(closed_at(connection, patience=5) - left)
+            delays.append(closed_at(connection) - left)
             client.close()
     assert statistics.median(delays) < AT_ONCE, delays
     assert len(upstream.requests) == 3, "a request was sent again although nobody waits for it"
@@ -64,7 +76,7 @@ def test_gone_during_the_answer(stage, protocol, how, script):
             assert answer.read_head().status == 200
             assert answer.read_piece()
             left = leave(client, answer, how)
-            delays.append(closed_at(upstream.connection(number), patience=5) - left)
+            delays.append(closed_at(upstream.connection(number)) - left)
             client.close()
     assert statistics.median(delays) < AT_ONCE, delays
 
@@ -94,7 +106,7 @@ def test_other_streams_of_the_connection_go_on(stage):
         assert len(upstream.connections) == 6
         for answer in calls[:3]:
             answer.reset()
-        wait_until(lambda: sum(connection.closed for connection in upstream.connections) == 3, 5)
+        wait_until(lambda: sum(connection.closed for connection in upstream.connections) == 3)
         open_ones = [connection for connection in upstream.connections if not connection.closed]
         assert len(open_ones) == 3
         for connection in open_ones:
@@ -108,8 +120,8 @@ def test_a_half_close_counts_as_leaving(stage):
         _wait_for_request(upstream.connection())
         left = time.monotonic()
         client.finish_sending()
-        assert closed_at(upstream.connection(), patience=5) - left < AT_ONCE
-        client.wait_closed(patience=2)
+        assert closed_at(upstream.connection()) - left < AT_ONCE
+        client.wait_closed()
 
 
 def test_gone_is_accounted_as_the_clients_doing(stage):
@@ -131,7 +143,7 @@ def test_a_pipelined_request_does_not_break_the_first_answer(stage, second, begu
         connection.read_request()
         if begun:
             connection.send(CHUNKED + chunk(body[0]))
-        assert pipelined.wait(10)
+        assert pipelined.wait(PATIENCE)
         time.sleep(0.05)
         connection.send(b"" if begun else CHUNKED + chunk(body[0]))
         for piece in body[1:]:
@@ -161,10 +173,10 @@ def test_two_requests_in_one_packet(stage):
         first = client.read_response()
         assert (first.status, first.json) == (200, result(1))
         if first.header("connection") == "close":
-            client.wait_closed(patience=3)
+            client.wait_closed()
             assert len(upstream.requests) == 1
         else:
-            assert client.read_response(patience=3).status == 200
+            assert client.read_response().status == 200
             assert len(upstream.requests) == 2
 
 
@@ -179,11 +191,11 @@ def test_many_who_leave_leave_nothing_behind(stage, protocol):
         for client, answer in calls:
             leave(client, answer, "rst")
         for connection in upstream.connections:
-            closed_at(connection, patience=5)
+            closed_at(connection)
         for client in clients:
             client.close()
     assert len(upstream.connections) == len(calls)
-    wait_until(lambda: stage.world.metrics()["outrigger_connections"] == 0, 5)
+    wait_until(lambda: stage.world.metrics()["outrigger_connections"] == 0)
     assert stage.world.metrics()["outrigger_streams"] == 0
 
 

@@ -9,10 +9,12 @@ import httpx
 
 from harness import JSON, LAST_CHUNK, PATIENCE, chunk, event, event_stream_head, free_port, response, wait_until
 from harness.http2 import Http2Client
+from harness.plain import get
 from harness.stage import MCP, call, read_all, result
 from harness.stage import Http1Client as Client
 
-CONFIG = {"timeouts": {"idle": "1s"}, "shutdown": {"timeout": "10s"}}
+#: Longer than the tests are patient: an end that comes was not forced.
+CONFIG = {"timeouts": {"idle": "120s"}, "shutdown": {"timeout": "120s"}}
 
 
 class Held:
@@ -57,15 +59,15 @@ def test_requests_at_work_are_finished_and_told_to_go(outrigger, raw_upstream):
         message = answer.read_response()
         assert (message.status, message.json["id"]) == (200, number)
         assert message.header("connection") == "close"
-        clients[number].wait_closed(patience=3)
-    assert world.process.wait(5) == 0
+        clients[number].wait_closed()
+    assert world.process.wait() == 0
     assert len(upstream.requests) == len(calls)
 
 
 def test_an_idle_connection_is_answered_once_more_after_a_reload_and_then_closed(outrigger, raw_upstream):
     held = Held()
     held.go_on.set()
-    world = outrigger([raw_upstream(held).address], {"timeouts": {"idle": "20s"}})
+    world = outrigger([raw_upstream(held).address], CONFIG)
     with world.client() as mcp, world.client() as plain:
         assert mcp.ask("POST", MCP, call(), JSON).header("connection") == "keep-alive"
         assert plain.ask("POST", "/admin", call(), JSON).header("connection") == "keep-alive"
@@ -74,19 +76,17 @@ def test_an_idle_connection_is_answered_once_more_after_a_reload_and_then_closed
         for client, path in ((mcp, MCP), (plain, "/admin")):
             message = client.ask("POST", path, call(id=2), JSON)
             assert (message.status, message.header("connection")) == (200, "close")
-            client.wait_closed(patience=3)
+            client.wait_closed()
 
 
 def test_an_idle_connection_does_not_hold_the_end_up(outrigger, raw_upstream):
     held = Held()
     held.go_on.set()
-    world = outrigger([raw_upstream(held).address], {"timeouts": {"idle": "60s"}})
+    world = outrigger([raw_upstream(held).address], CONFIG)
     with world.client() as client:
         client.ask("POST", MCP, call(), JSON)
-        started = time.monotonic()
-        world.stop(8)
-        assert time.monotonic() - started < 4
-        client.wait_closed(patience=1)
+        world.stop()
+        client.wait_closed()
 
 
 def test_an_event_stream_lives_on(outrigger, raw_upstream):
@@ -98,7 +98,7 @@ def test_an_event_stream_lives_on(outrigger, raw_upstream):
         assert told.wait(PATIENCE)
         for number in range(5):
             connection.send(chunk(event(f"after {number}")))
-            time.sleep(0.15)
+            time.sleep(0.05)
         connection.send(LAST_CHUNK)
         ended.set()
 
@@ -110,8 +110,8 @@ def test_an_event_stream_lives_on(outrigger, raw_upstream):
         terminate(world)
         told.set()
         assert b"".join(read_all(answer)) == b"".join(event(f"after {number}") for number in range(5))
-    assert ended.wait(5)
-    assert world.process.wait(5) == 0
+    assert ended.wait(PATIENCE)
+    assert world.process.wait() == 0
 
 
 def test_streams_of_an_http2_connection_are_finished_after_its_goaway(outrigger, raw_upstream, pki):
@@ -127,10 +127,10 @@ def test_streams_of_an_http2_connection_are_finished_after_its_goaway(outrigger,
         for number, answer in enumerate(calls):
             message = answer.read_response()
             assert (message.status, message.json["id"]) == (200, number)
-        client.wait_closed(patience=5)
+        client.wait_closed()
         assert client.goaways
         assert set(client.goaways) == {0}
-    assert world.process.wait(5) == 0
+    assert world.process.wait() == 0
 
 
 def test_an_end_without_connections_is_not_waited_for(outrigger, raw_upstream):
@@ -140,8 +140,8 @@ def test_an_end_without_connections_is_not_waited_for(outrigger, raw_upstream):
     with world.client() as client:
         client.ask("POST", MCP, call(), JSON)
     started = time.monotonic()
-    world.stop(5)
-    assert time.monotonic() - started < 3
+    world.stop()
+    assert time.monotonic() - started < 10
 
 
 def test_while_draining_it_is_not_ready_and_nobody_hangs(outrigger, raw_upstream):
@@ -153,12 +153,12 @@ def test_while_draining_it_is_not_ready_and_nobody_hangs(outrigger, raw_upstream
         held.wait(1)
         terminate(world)
         with suppress(httpx.ConnectError):
-            assert httpx.get(f"{world.admin}/readyz", timeout=1, trust_env=False).status_code == 503
+            assert get(f"{world.admin}/readyz").status_code == 503
         with suppress(ConnectionRefusedError), Client(world.address) as late:
-            assert late.ask("OPTIONS", "/admin", patience=1).header("connection") == "close"
+            assert late.ask("OPTIONS", "/admin").header("connection") == "close"
         held.go_on.set()
         assert running.read_response().status == 200
-    assert world.process.wait(5) == 0
+    assert world.process.wait() == 0
 
 
 def test_a_stream_without_end_is_cut_when_the_time_is_up(outrigger, raw_upstream):
@@ -173,7 +173,7 @@ def test_a_stream_without_end_is_cut_when_the_time_is_up(outrigger, raw_upstream
         answer.read_head()
         assert answer.read_piece() == event("only")
         started = time.monotonic()
-        world.stop(8)
-        assert 0.8 < time.monotonic() - started < 5
-        client.wait_closed(patience=2)
+        world.stop()
+        assert 0.8 < time.monotonic() - started < 15
+        client.wait_closed()
         assert not client.received.endswith(b"0\r\n\r\n"), "a stream that was cut must not look whole"

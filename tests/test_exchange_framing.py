@@ -135,7 +135,7 @@ def test_a_client_that_wants_no_keep_alive_gets_none(stage, path, version):
         client.send(head % (path.encode(), version, len(call())) + call())
         answer = client.read_response()
         assert (answer.body, answer.header("connection")) == (BODY, "close")
-        client.wait_closed(patience=3)
+        client.wait_closed()
         # The upstream's connection is another matter.
         with stage.client() as other:
             assert other.ask("POST", path, call(), JSON).body == BODY
@@ -200,7 +200,7 @@ def test_head_on_an_mcp_path_has_a_head_only(stage, protocol):
 def test_an_answer_without_body_ends_at_once(stage, protocol, answer):
     with stage.playing(answering(answer)) as upstream, stage.client(protocol) as client:
         for _ in range(2):
-            reply = client.ask("POST", MCP, call("notifications/initialized", id=None), JSON, patience=5)
+            reply = client.ask("POST", MCP, call("notifications/initialized", id=None), JSON)
             assert (reply.status, reply.body) == (int(answer[9:12]), b"")
             if reply.status == 204:
                 assert reply.header("transfer-encoding") is None

@@ -23,9 +23,9 @@ def ask(stage, path: str, fields: bytes, body: bytes, version: bytes = b"1.1"):
             b"POST " + path.encode() + b" HTTP/" + version + b"\r\nHost: localhost\r\n" + fields + b"\r\n" + body
         )
         try:
-            answer = client.read_response(patience=5)
+            answer = client.read_response()
             status = answer.status
-            client.wait_closed(patience=3)
+            client.wait_closed()
         except Closed:
             status = None
     return status, upstream
@@ -56,7 +56,7 @@ def test_two_framings_are_refused(stage, path, protocol, fields):
         answer = client.read_response()
         # 501 (RFC 9112 section 6.1) where the coding alone would do.
         assert (answer.status, answer.header("connection")) in ((400, "close"), (501, "close"))
-        client.wait_closed(patience=3)
+        client.wait_closed()
     assert upstream.requests == []
 
 
@@ -143,7 +143,7 @@ def test_broken_chunks_end_the_connection(stage, path, body):
     with stage.playing(answering(response(200, result()))) as upstream, stage.client() as client:
         head = b"POST " + path.encode() + b" HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         client.send(head + body + SECOND)
-        client.wait_closed(patience=3)
+        client.wait_closed()
     assert not any(message.path == "/admin/smuggled" for message in upstream.requests)
     if path != "/admin":
         assert client.received.startswith(b"HTTP/1.1 400 ")
@@ -182,7 +182,7 @@ def test_http2_fields_that_would_reframe_http1(stage, path, fields):
     with stage.playing(answering(response(200, result()))) as upstream, stage.client("h2") as client:
         answer = client.begin("POST", path, b"{}", fields)
         with suppress(Closed):
-            answer.read_response(patience=5)
+            answer.read_response()
     for message in upstream.requests:
         raw = message.raw_head.lower()
         assert b"upgrade" not in raw
@@ -199,7 +199,7 @@ def test_http2_length_and_data_must_agree(stage, path, announced, sent):
     with stage.playing(answering(response(200, result()))) as upstream, stage.client("h2") as client:
         answer = client.begin("POST", path, None, {"content-length": str(announced)})
         answer.send(b"x" * sent, end=True)
-        assert answer.wait_reset(patience=3) == 1
+        assert answer.wait_reset() == 1
         # The connection is sound.
         assert client.ask("POST", MCP, b'{"jsonrpc":"2.0","id":1,"method":"ping"}').status == 200
         wait_until(lambda: upstream.requests)
@@ -219,5 +219,5 @@ def test_a_request_has_one_host(stage, path, hosts):
     with stage.playing(answering(response(200, result()))) as upstream, stage.client() as client:
         head = b"POST %b HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n" % (path.encode(), hosts, len(body))
         client.send(head + body)
-        status = client.read_response(patience=5).status
+        status = client.read_response().status
     assert (status, upstream.requests) == (400, [])

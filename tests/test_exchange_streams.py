@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import JSON, LAST_CHUNK, chunk, event, event_stream_head, response
+from harness import JSON, LAST_CHUNK, PATIENCE, chunk, event, event_stream_head, response
 from harness.stage import BOTH, MCP, a_stage, call, read_all, read_cut
 
 #: Seconds that an undisturbed event may take: Outrigger needs under a millisecond, a held packet 40.
@@ -34,7 +34,7 @@ def test_events_are_not_held_back(stage, protocol, method, path):
         connection.read_request()
         connection.send(event_stream_head())
         for number in range(20):
-            assert came.acquire(timeout=10)
+            assert came.acquire(timeout=PATIENCE)
             time.sleep(0.005)
             sent.append(time.monotonic())
             connection.send(chunk(event({"n": number}, id=str(number))))
@@ -45,7 +45,7 @@ def test_events_are_not_held_back(stage, protocol, method, path):
         answer = begin(client, method, path)
         assert answer.read_head().header("content-type") == "text/event-stream"
         for number in range(20):
-            assert answer.read_piece(patience=5) == event({"n": number}, id=str(number))
+            assert answer.read_piece() == event({"n": number}, id=str(number))
             delays.append(time.monotonic() - sent[number])
             came.release()
         assert answer.read_piece() == b""
@@ -59,12 +59,12 @@ def test_the_head_of_a_stream_does_not_wait_for_its_first_event(stage, protocol)
     def script(connection):
         connection.read_request()
         connection.send(event_stream_head())
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         connection.send(chunk(event("late")) + LAST_CHUNK)
 
     with stage.playing(script), stage.client(protocol) as client:
         answer = begin(client, "GET", MCP)
-        assert answer.read_head(patience=3).status == 200
+        assert answer.read_head().status == 200
         go_on.set()
         assert read_all(answer) == [event("late")]
 
@@ -80,16 +80,16 @@ def test_a_stream_without_chunks_is_not_held_back_either(stage, protocol, framin
         length = f"Content-Length: {sum(map(len, events))}\r\n" if framing == "length" else ""
         connection.send(f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{length}\r\n".encode())
         for piece in events:
-            assert came.acquire(timeout=10)
+            assert came.acquire(timeout=PATIENCE)
             connection.send(piece)
         connection.finish_sending()
         connection.wait_closed()
 
     with stage.playing(script), stage.client(protocol) as client:
         answer = begin(client, "POST", MCP)
-        answer.read_head(patience=3)
+        answer.read_head()
         for piece in events:
-            assert answer.read_piece(patience=3) == piece
+            assert answer.read_piece() == piece
             came.release()
         assert answer.read_piece() == b""
 
@@ -162,13 +162,13 @@ def test_a_comment_before_the_endpoint_event_is_not_held(stage, protocol):
     def script(connection):
         connection.read_request()
         connection.send(event_stream_head() + chunk(b": wait\n\n"))
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         connection.send(chunk(b"event: endpoint\ndata: /messages/?session_id=9\n\n") + LAST_CHUNK)
 
     with stage.playing(script), stage.client(protocol) as client:
         answer = begin(client, "GET", "/sse")
         answer.read_head()
-        assert answer.read_piece(patience=3) == b": wait\n\n"
+        assert answer.read_piece() == b": wait\n\n"
         go_on.set()
         assert read_all(answer) == [b"event: endpoint\ndata: /messages/?session_id=9\n\n"]
 
@@ -193,7 +193,7 @@ def test_streams_of_one_connection_do_not_wait_for_each_other(stage):
         number = connection.read_request().json["id"]
         connection.send(event_stream_head())
         for turn in range(3):
-            assert turns[number].acquire(timeout=10)
+            assert turns[number].acquire(timeout=PATIENCE)
             connection.send(chunk(event({"stream": number, "turn": turn})))
         connection.send(LAST_CHUNK)
 
@@ -204,7 +204,7 @@ def test_streams_of_one_connection_do_not_wait_for_each_other(stage):
         for turn in range(3):
             for number in random.Random(turn).sample(sorted(turns), len(turns)):
                 turns[number].release()
-                assert answers[number].read_piece(patience=5) == event({"stream": number, "turn": turn})
+                assert answers[number].read_piece() == event({"stream": number, "turn": turn})
         assert [answer.read_piece() for answer in answers.values()] == [b""] * len(turns)
 
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from harness import JSON, LAST_CHUNK, answering, chunk, event, event_stream_head, response
+from harness import JSON, LAST_CHUNK, PATIENCE, answering, chunk, event, event_stream_head, response
 from harness.stage import MCP, Http1Client, call, closed_at, read_cut, result
 
 ANSWER = response(200, result(ok=True))
@@ -58,7 +58,7 @@ def test_events_leave_one_by_one_and_leaving_is_noticed(behind_tls):
         connection.read_request()
         connection.send(event_stream_head())
         for number in range(10):
-            assert came.acquire(timeout=10)
+            assert came.acquire(timeout=PATIENCE)
             connection.send(chunk(event({"n": number})))
         connection.wait_closed()
 
@@ -66,10 +66,10 @@ def test_events_leave_one_by_one_and_leaving_is_noticed(behind_tls):
     answer = client.begin("GET", MCP, b"", JSON)
     answer.read_head()
     for number in range(10):
-        assert answer.read_piece(patience=5) == event({"n": number})
+        assert answer.read_piece() == event({"n": number})
         came.release()
     client.reset()
-    closed_at(upstream.connection(), patience=2)
+    closed_at(upstream.connection())
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])

@@ -1,7 +1,7 @@
 """What one client may take of the proxy: bytes, fields, time, connections. Each limit is met, and has its counter."""
 
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -22,7 +22,7 @@ from harness.http2 import Http2Client
 
 PING = b'{"jsonrpc":"2.0","id":7,"method":"ping"}'
 #: Room for a busy machine, far below what would be no limit at all.
-SLACK = 2.0
+SLACK = 10.0
 
 LIMITS = {"headers": "4KiB", "header_count": 20}
 TIMEOUTS = {"request_head": "1s", "request_body": "1s", "idle": "2s", "first_byte": "2s", "response_idle": "2s"}
@@ -34,7 +34,7 @@ def upstream_script(connection: Connection) -> None:
         message = connection.read_head()
         if message.path == "/upload":
             connection.wait_closed()
-        connection._read_body(message, 15, to_end=False)
+        connection._read_body(message, None, to_end=False)
         connection.requests.append(message)
         if message.method == "GET" and message.path == "/mcp":
             connection.send(event_stream_head() + chunk(event("first")))
@@ -214,12 +214,6 @@ def test_different_lengths_are_refused(world):
 # -- the head: time
 
 
-def drip(connection: Connection, data: bytes) -> None:
-    """Byte by byte, ten a second, until the other end closes; a limit on each read alone would never notice."""
-    with suppress(BrokenPipeError, ConnectionResetError):
-        connection.send_slowly(data, pause=0.1)
-
-
 @pytest.mark.parametrize("requests_before", [0, 1])
 def test_a_head_that_drips_is_408(requests_before, world):
     with world.client() as client:
@@ -227,9 +221,10 @@ def test_a_head_that_drips_is_408(requests_before, world):
             assert client.ask("POST", "/mcp", PING, JSON).status == 200
         with counted(world, REFUSED_HEADS, "head_too_slow"):
             began = time.monotonic()
-            drip(client, request("POST", "/mcp", PING, JSON)[:14])
+            client.send(b"POST /mcp HTTP/1.1\r\nX-Fill: ")
+            client.drip()
             refused(client, 408)
-            assert client.closed_at - began < 1.4 + SLACK
+            assert 0.9 < client.closed_at - began < 1 + SLACK
     goes_on(world)
 
 
@@ -252,22 +247,22 @@ def head_with(path: str, framing: tuple[str, str]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("framing", "body"),
+    ("framing", "piece"),
     [
-        (("Content-Length", "1000"), b'{"jsonrpc":"2.'),
-        (("Transfer-Encoding", "chunked"), b"1\r\n{\r\n1\r\n \r\n1"),
+        (("Content-Length", "1000"), b" "),
+        (("Transfer-Encoding", "chunked"), b"1\r\n \r\n"),
     ],
 )
-def test_a_body_that_drips_is_408_as_a_json_rpc_error(framing, body, world):
+def test_a_body_that_drips_is_408_as_a_json_rpc_error(framing, piece, world):
     with world.client() as client, counted(world, FAULTS, "body_too_slow"):
         began = time.monotonic()
         client.send(head_with("/mcp", framing))
-        drip(client, body)
+        client.drip(piece)
         answer = client.read_response()
         assert answer.status == 408
         assert answer.header("connection") == "close"
         client.wait_closed()
-        assert client.closed_at - began < 1.4 + 1 + SLACK
+        assert 0.9 < client.closed_at - began < 1 + SLACK
     nothing_left(world)
     goes_on(world)
     assert answer.header("content-type") == "application/json"
@@ -288,11 +283,11 @@ def test_an_h2_body_that_stops_is_408_and_the_connection_lives(world, http2):
 
 def test_a_body_that_passes_through_has_the_same_time(world):
     with world.client() as client:
-        client.send(head_with("/upload", ("Content-Length", "1000")))
         began = time.monotonic()
-        drip(client, b"x" * 30)
-        assert client.read_head(patience=2).status == 408
-        assert time.monotonic() - began < 3 + SLACK
+        client.send(head_with("/upload", ("Content-Length", "1000")))
+        client.drip()
+        assert client.read_head().status == 408
+        assert 0.9 < time.monotonic() - began < 1 + SLACK
     goes_on(world)
 
 
@@ -313,11 +308,11 @@ def test_a_client_that_leaves_inside_its_body_leaves_nothing(leave, world):
 
 
 def test_an_idle_connection_is_closed_in_time(world):
+    began = time.monotonic()
     silent, used = world.client(), world.client()
     assert used.ask("POST", "/mcp", PING, JSON).status == 200
     for client in (silent, used):
-        closed = client.wait_closed()
-        assert 1.9 < closed - client.opened_at < 2 + SLACK
+        assert 1.9 < client.wait_closed() - began < 2 + SLACK
         # Silently: a 408 could be taken for the answer to a request that is just being written.
         assert client.received.count(b"HTTP/1.1") == (client is used)
     nothing_left(world)
@@ -335,7 +330,7 @@ def test_a_silent_event_stream_is_not_idle(world, http2):
     plain = world.client()
     plain.send(request("GET", "/mcp", headers={"Accept": "text/event-stream"}))
     encrypted = http2(world).begin("GET", "/mcp", headers={"Accept": "text/event-stream"})
-    plain.read_until(b"last", patience=6)
+    plain.read_until(b"last")
     while b"last" not in encrypted.body:
         encrypted.read_piece()
     plain.close()

@@ -97,7 +97,7 @@ def test_answers_of_any_status(stage, protocol, status):
 def test_answers_without_a_body(stage, protocol, status):
     with stage.playing(answering(response(status, b"", {"ETag": '"1"'}))), stage.client(protocol) as client:
         for _ in range(2):
-            answer = client.ask("GET", "/admin", patience=5)
+            answer = client.ask("GET", "/admin")
             assert (answer.status, answer.header("etag"), answer.body) == (status, '"1"', b"")
 
 
@@ -106,7 +106,7 @@ def test_head(stage, protocol):
     answers = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\nETag: x\r\n\r\n")
     with stage.playing(answers) as upstream, stage.client(protocol) as client:
         for _ in range(2):
-            answer = client.ask("HEAD", "/admin", patience=5)
+            answer = client.ask("HEAD", "/admin")
             assert (answer.status, answer.header("content-length"), answer.body) == (200, "5000", b"")
     assert [message.method for message in upstream.requests] == ["HEAD", "HEAD"]
 
@@ -214,5 +214,5 @@ def test_a_client_that_leaves_an_upload_leaves_no_whole_request(stage):
             client.send(request("PUT", "/upload", b"", {"Transfer-Encoding": "chunked"}) + chunk(b"half"))
             upload = upstream.connection()
             wait_until(lambda: b"half" in upload.received)
-        closed_at(upload, patience=5)
+        closed_at(upload)
     assert upstream.requests == []

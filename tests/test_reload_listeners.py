@@ -124,7 +124,7 @@ def test_many_listeners_are_ready_as_soon_as_one(outrigger, raw_upstream):
     world.process.signal(signal.SIGHUP)
     ready = lambda: any("generation 2 ready" in line.get("message", "") for line in world.log())  # noqa: E731
     wait_until(ready, what="the second generation is ready")
-    # The handoff takes a good second.
-    assert time.monotonic() - began < 3.5
+    # The handoff takes a good second, on a busy machine some.
+    assert time.monotonic() - began < 10
     for address in addresses:
         serves(address)

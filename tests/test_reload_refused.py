@@ -132,7 +132,7 @@ def test_every_bad_reload_is_refused_explained_and_counted(serving, pki, tmp_pat
     assert "PRIVATE" not in said
     key.write_bytes(contents[key])
 
-    taken = RawUpstream()
+    taken = RawUpstream(port=free_port())
     listeners = [*yaml.safe_load(good)["listeners"], {"address": taken.address, "upstream": "gateway"}]
     file.write_text(edited(listeners=listeners))
     assert f"cannot listen on {taken.address}" in serving.refused_reload()

@@ -15,7 +15,7 @@ from harness.paths import TESTS
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_the_demonstration_keeps_its_promises_and_leaves_nothing_behind(end, start):
     run = start("run", [sys.executable, TESTS / "run" / "run.py"])
-    run.wait_ready(lambda: "Ctrl-C ends everything" in run.out.read_text(), patience=60)
+    run.wait_ready(lambda: "Ctrl-C ends everything" in run.out.read_text())
     shown = run.out.read_text()
     assert '{"name":"seen","server_id":"demo"}' in shown
     assert "generation 2 is ready" in shown

@@ -229,7 +229,7 @@ def test_a_stop_does_not_wait_for_ever(a_world, stream):
     with world.open_stream():
         begun = time.monotonic()
         world.stop()
-        assert 0.9 < time.monotonic() - begun < 5
+        assert 0.9 < time.monotonic() - begun < 15
     assert "generation 1 killed: still draining after shutdown.timeout" in story(world)
 
 
@@ -282,7 +282,7 @@ def test_a_first_start_that_cannot_be_says_why(outrigger):
 
 def test_a_worker_is_not_for_humans():
     worker = [outrigger_binary(), "worker"]
-    ended = subprocess.run(worker, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False)
+    ended = subprocess.run(worker, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 1 and "supervisor" in ended.stderr
 
 
@@ -303,8 +303,10 @@ def test_as_pid_1_it_reaps_orphans_and_obeys_signals(outrigger, raw_upstream, st
     (worker,) = children()
 
     inside = ["nsenter", f"--target={pid_1}", "--user", "--pid", "--preserve-credentials"]
-    subprocess.run([*inside, "sh", "-c", "sleep 0.3 & sleep 0.2 & exit"], check=True)
+    subprocess.run([*inside, "sh", "-c", "sleep 300 & sleep 300 & exit"], check=True)
     wait_until(lambda: len(children()) == 3, what="the orphans have a new parent")
+    for orphan in set(children()) - {worker}:
+        os.kill(int(orphan), signal.SIGTERM)
     wait_until(lambda: children() == [worker], what="the orphans are reaped")
     assert ask(world.address) == 200
 
