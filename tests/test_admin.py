@@ -210,7 +210,10 @@ def test_sessions_count_from_claim_to_release(world):
     assert lost[requests("mcp", "4xx")] == 1 and lost['outrigger_faults_total{kind="session_lost"}'] == 1
     released = changed(world, ask(world, "DELETE", **session))
     assert released == {requests("mcp", "2xx"): 1, "outrigger_sessions_released_total": 1}
-    wait_until(lambda: get(world, "/readyz").json()["registry"] == {"kind": "embedded", "sessions": 0}, what="the session is forgotten")
+    wait_until(
+        lambda: get(world, "/readyz").json()["registry"] == {"kind": "embedded", "sessions": 0},
+        what="the session is forgotten",
+    )
 
 
 def test_a_request_sent_twice_counts_as_a_retry(world):
