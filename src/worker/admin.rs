@@ -49,12 +49,13 @@ impl Admin {
         Ok(Self { app, supervisor, probe, generation, reloads, last_reload, restarts })
     }
 
-    /// Ready = the listeners were probed, nothing drains, and the registry answers.
+    /// Ready = the listeners were probed, nothing drains, and a registry of our own answers. A shared one that is down is told, but
+    /// it is down for all members: if they all went out of service, nothing would be left of what needs no registry.
     async fn readyz(&self) -> (StatusCode, &'static str, String) {
         let (kind, registry) = (self.app.registry.kind(), self.app.registry.count().await);
         let draining = self.app.draining();
         let probed = !self.probe.under_way();
-        let ready = registry.is_ok() && !draining && probed;
+        let ready = (registry.is_ok() || self.app.registry.is_shared()) && !draining && probed;
         let body = json!({
             "ready": ready,
             "generation": self.generation,
