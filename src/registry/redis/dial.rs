@@ -1,5 +1,5 @@
 //! One connection to one Redis server: TCP, TLS, login, and a pulse for as long as it lives.
-//! Takes a server of the settings, gives a [`Wire`] that any thread may ask, and the news of its end.
+//! Takes a server's address and login, gives a [`Wire`] that any thread may use, and the news of its end.
 //! Surprise: redis-rs never gives up a connection whose server is silent (stopped, or behind a broken network), so each is pinged.
 
 use std::collections::HashMap;
@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, RedisFuture, Value, cmd};
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, RedisConnectionInfo, RedisError, RedisResult, Value, cmd,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::oneshot;
@@ -44,7 +46,7 @@ pub struct Wire {
 }
 
 /// Gives the reason when a wire has ended.
-pub type Ended = oneshot::Receiver<&'static str>;
+pub type Ended = oneshot::Receiver<String>;
 
 /// What moves bytes and takes the pulse; aborted with the last clone of its wire.
 struct Task(JoinHandle<()>);
@@ -83,6 +85,7 @@ impl Dialer {
     }
 
     async fn open(&self, server: &RedisServer, password: Option<&str>) -> Result<(Wire, Ended), String> {
+        let address = format!("{}:{}", server.host, server.port);
         let opened = timeout(self.patience, async {
             let stream = self.stream(server).await?;
             let info = info(&server.login, password);
@@ -90,15 +93,14 @@ impl Dialer {
                 AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(QUEUE);
             let (connection, driver) =
                 MultiplexedConnection::new_with_config(&info, stream, config).await.map_err(text)?;
-            let (mut wire, ended) = Wire::new(connection, driver, self.patience);
+            let (wire, ended) = Wire::new(address.clone(), connection, driver, self.patience);
             // Only an answer shows that the login sufficed and that the data set is loaded.
-            cmd("PING").exec_async(&mut wire).await.map_err(text)?;
+            wire.send(&cmd("PING"), false).await.map_err(text)?;
             Ok((wire, ended))
         });
-        let RedisServer { host, port, .. } = server;
         match opened.await {
-            Ok(opened) => opened.map_err(|reason: String| format!("{host}:{port}: {reason}")),
-            Err(_) => Err(format!("{host}:{port}: no answer within {:?}", self.patience)),
+            Ok(opened) => opened.map_err(|reason: String| format!("{address}: {reason}")),
+            Err(_) => Err(format!("{address}: no answer within {:?}", self.patience)),
         }
     }
 
@@ -146,6 +148,7 @@ fn text(error: RedisError) -> String {
 
 impl Wire {
     fn new(
+        address: String,
         connection: MultiplexedConnection,
         driver: impl Future<Output = ()> + Send + 'static,
         patience: Duration,
@@ -160,21 +163,29 @@ impl Wire {
                 () = beating => "the server is silent",
             };
             // Whoever does not listen asks, and is told that the connection is closed.
-            let _ = tell.send(reason);
+            let _ = tell.send(format!("{address}: {reason}"));
         });
         (Self { connection, _task: Arc::new(Task(task)) }, ended)
     }
 
-    /// The same wire, but whoever asks through it waits no longer than this.
-    pub fn bounded(mut self, timeout: Duration) -> Self {
-        self.connection.set_response_timeout(timeout);
-        self
+    /// `asking`: for a key that is on its way to this node of a cluster, and not yet said to be there.
+    pub async fn send(&self, command: &Cmd, asking: bool) -> RedisResult<Value> {
+        let mut connection = self.connection.clone();
+        if !asking {
+            return connection.send_packed_command(command).await?.extract_error();
+        }
+        let mut both = Pipeline::new();
+        both.cmd("ASKING").add_command(command.clone());
+        let [_, answer] = <[Value; 2]>::try_from(connection.send_packed_commands(&both, 0, 2).await?)
+            .map_err(|_| RedisError::from((ErrorKind::Parse, "two commands have two answers")))?;
+        answer.extract_error()
     }
 
     /// What the server says it is (`master`, `replica`), if it says so to this user.
-    pub async fn role(&mut self) -> Option<String> {
-        let said: HashMap<String, Value> = cmd("HELLO").query_async(self).await.ok()?;
-        redis::from_redis_value(said.get("role")?.clone()).ok()
+    pub async fn role(&self) -> Option<String> {
+        let said = self.send(&cmd("HELLO"), false).await.ok()?;
+        let mut said: HashMap<String, Value> = redis::from_redis_value(said).ok()?;
+        redis::from_redis_value(said.remove("role")?).ok()
     }
 }
 
@@ -186,25 +197,6 @@ async fn pulse(mut connection: MultiplexedConnection, patience: Duration) {
         if !matches!(timeout(patience, connection.send_packed_command(&ping)).await, Ok(Ok(_))) {
             return;
         }
-    }
-}
-
-impl ConnectionLike for Wire {
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        self.connection.req_packed_command(command)
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        commands: &'a redis::Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        self.connection.req_packed_commands(commands, offset, count)
-    }
-
-    fn get_db(&self) -> i64 {
-        self.connection.get_db()
     }
 }
 

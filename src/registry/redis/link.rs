@@ -1,70 +1,70 @@
-//! The one connection of this process to Redis, and how every other thread uses it.
-//! Takes commands from any runtime, gives answers within `redis.timeout`; who keeps the connection alive is the keeper's matter.
-//! Surprise: a command whose connection broke is sent once more if another comes in time, so every command here must bear to run twice.
+//! This process's connection to Redis, one thread and one runtime for all of it, as every other thread uses it.
+//! Takes commands from any runtime, gives answers within `redis.timeout`, and errors that name no key.
+//! Surprise: nothing of a command runs on that thread but the reading and writing of its bytes; who asks does the rest.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use redis::aio::ConnectionLike;
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Value};
-use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use redis::{FromRedisValue, Value};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::cluster::Cluster;
+use super::dial::Dialer;
 use super::keeper::Keeper;
-use super::script::Run;
+use super::line::{Ask, Failure, Line, code};
+use super::source::Source;
 use super::tally::Tally;
-use super::topology::{Connection, label};
-use crate::config::settings;
+use crate::config::settings::{self, RedisServer, Topology};
 use crate::registry::RegistryError;
 
-/// A handle; clones are the same connection. It is closed when the last one goes.
+/// A handle; clones are the same link. It is closed when the last one goes.
 #[derive(Clone)]
-pub struct Link {
-    states: watch::Receiver<State>,
-    complaints: mpsc::UnboundedSender<Complaint>,
+pub struct Link(Arc<Inner>);
+
+struct Inner {
+    way: Way,
     runtime: Handle,
     timeout: Duration,
+    /// How Redis is called in logs and errors.
     server: Arc<str>,
-    pub tally: Arc<Tally>,
+    tally: Arc<Tally>,
+    /// Ends the thread when it goes.
+    _open: oneshot::Sender<()>,
 }
 
-/// Whether there is a connection.
-#[derive(Clone)]
-pub enum State {
-    /// The first attempt since the start, or since the last connection was lost, is under way: it is worth waiting.
-    Connecting,
-    /// The number tells connections apart.
-    Up(Connection, u64),
-    /// Attempts fail.
-    Down { since: Instant, reason: Arc<str> },
-}
-
-/// A user of connection `number` was told something that only another connection can cure.
-pub struct Complaint {
-    pub number: u64,
-    pub reason: String,
-}
-
-/// What can be asked of Redis.
-pub enum Ask<'a> {
-    Command(&'a Cmd),
-    Script(Run<'a>),
+enum Way {
+    One(Line),
+    Cluster(Arc<Cluster>),
 }
 
 impl Link {
     /// Never waits: Redis need not be there yet.
     pub fn open(settings: &settings::Redis) -> Result<Self, RegistryError> {
-        let server = label(&settings.topology);
-        let tally = Arc::new(Tally::default());
-        let (state, states) = watch::channel(State::Connecting);
-        let (complaints, heard) = mpsc::unbounded_channel();
-        let keeper = Keeper::new(settings, server.clone(), state, heard, tally.clone());
-        let runtime = keeper
-            .start()
+        let server = name(&settings.topology);
+        let (open, closed) = oneshot::channel();
+        let runtime = thread(closed)
             .map_err(|error| RegistryError::Thread { server: server.clone(), reason: error.to_string() })?;
-        Ok(Self { states, complaints, runtime, timeout: settings.timeout, server, tally })
+        let (dialer, tally) = (Arc::new(Dialer::new(settings)), Arc::new(Tally::default()));
+        let keep = |source| {
+            let (line, kept) = Line::new();
+            let (dialer, name, tally) = (dialer.clone(), server.clone(), tally.clone());
+            runtime.spawn(Keeper { source, dialer, kept, name, tally }.run());
+            Way::One(line)
+        };
+        let way = match settings.topology.clone() {
+            Topology::Standalone(server) => keep(Source::Server(server)),
+            Topology::Sentinel { sentinels, master, login } => {
+                keep(Source::Sentinels { sentinels, master, login })
+            }
+            Topology::Cluster(seeds) => {
+                Way::Cluster(Cluster::start(seeds, dialer.clone(), server.clone(), tally.clone(), &runtime))
+            }
+        };
+        Ok(Self(Arc::new(Inner { way, runtime, timeout: settings.timeout, server, tally, _open: open })))
     }
 
     /// `doing` completes "cannot …" in the error's text.
@@ -73,103 +73,68 @@ impl Link {
         doing: &'static str,
         ask: Ask<'_>,
     ) -> Result<T, RegistryError> {
-        self.tally.commands.fetch_add(1, Relaxed);
-        let answer = match timeout(self.timeout, self.exchange(&ask)).await {
+        let Inner { timeout: bound, server, tally, .. } = &*self.0;
+        tally.commands.fetch_add(1, Relaxed);
+        let server = || server.clone();
+        let answer = match timeout(*bound, self.exchange(&ask)).await {
             Ok(Ok(value)) => redis::from_redis_value(value).map_err(|_| self.unreadable(doing)),
-            Ok(Err(Failure::Down { since, reason })) => Err(self.unreachable(since, reason)),
-            Ok(Err(Failure::Redis(error))) => Err(self.refused(doing, &error)),
-            Err(_) => Err(RegistryError::Silent { server: self.server.clone(), after: self.timeout }),
+            Ok(Err(Failure::Down { since, reason })) => {
+                Err(RegistryError::Unreachable { server: server(), down: since.elapsed(), reason })
+            }
+            Ok(Err(Failure::Redis(error))) => {
+                Err(RegistryError::Refused { server: server(), doing, code: code(&error) })
+            }
+            Err(_) => Err(RegistryError::Silent { server: server(), after: *bound }),
         };
-        answer.inspect_err(|error| self.tally.failed(error))
+        answer.inspect_err(|error| tally.failed(error))
     }
 
-    /// Runs beside the caller, on the connection's own thread.
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.runtime.spawn(task);
+    /// Whether keys live on several servers, so that one command cannot read several of them.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.0.way, Way::Cluster(_))
+    }
+
+    /// Where tasks run beside their caller.
+    pub fn runtime(&self) -> &Handle {
+        &self.0.runtime
+    }
+
+    pub fn tally(&self) -> &Tally {
+        &self.0.tally
     }
 
     pub fn unreadable(&self, doing: &'static str) -> RegistryError {
-        RegistryError::Unreadable { server: self.server.clone(), doing }
+        RegistryError::Unreadable { server: self.0.server.clone(), doing }
     }
 
     async fn exchange(&self, ask: &Ask<'_>) -> Result<Value, Failure> {
-        let mut states = self.states.clone();
-        let (mut connection, number) = connected(&mut states, None).await?;
-        match ask.send(&mut connection).await {
-            Err(error) if matches!(connection, Connection::Single(_)) && is_over(&error) => {
-                // The keeper is there for as long as we are.
-                let _ = self.complaints.send(Complaint { number, reason: code(&error) });
-                let (mut another, _) = connected(&mut states, Some(number)).await?;
-                Ok(ask.send(&mut another).await?)
-            }
-            answer => Ok(answer?),
+        match &self.0.way {
+            Way::One(line) => line.exchange(ask, false).await,
+            Way::Cluster(cluster) => cluster.exchange(ask).await,
         }
     }
-
-    fn refused(&self, doing: &'static str, error: &RedisError) -> RegistryError {
-        RegistryError::Refused { server: self.server.clone(), doing, code: code(error) }
-    }
-
-    fn unreachable(&self, since: Instant, reason: Arc<str>) -> RegistryError {
-        RegistryError::Unreachable { server: self.server.clone(), down: since.elapsed(), reason }
-    }
 }
 
-enum Failure {
-    Down { since: Instant, reason: Arc<str> },
-    Redis(RedisError),
-}
-
-impl From<RedisError> for Failure {
-    fn from(error: RedisError) -> Self {
-        Self::Redis(error)
-    }
-}
-
-/// A connection other than `lost`; waits while one may come at any moment.
-async fn connected(
-    states: &mut watch::Receiver<State>,
-    lost: Option<u64>,
-) -> Result<(Connection, u64), Failure> {
-    let settled = |state: &State| match state {
-        State::Connecting => false,
-        State::Up(_, number) => Some(*number) != lost,
-        State::Down { .. } => true,
+/// The thread of everything that has to do with connections; it ends when `closed` is told.
+fn thread(closed: oneshot::Receiver<()>) -> io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    let handle = runtime.handle().clone();
+    let run = move || {
+        // Told or forgotten: either is the end.
+        let _ = runtime.block_on(closed);
     };
-    // The sender goes only with its thread.
-    let state = match states.wait_for(settled).await {
-        Ok(state) => state.clone(),
-        Err(_) => {
-            State::Down { since: Instant::now(), reason: "its thread has ended (a bug of Outrigger)".into() }
+    std::thread::Builder::new().name("redis".into()).spawn(run)?;
+    Ok(handle)
+}
+
+fn name(topology: &Topology) -> Arc<str> {
+    let address = |server: &RedisServer| format!("{}:{}", server.host, server.port);
+    match topology {
+        Topology::Standalone(server) => format!("redis {}", address(server)).into(),
+        Topology::Sentinel { master, .. } => format!("redis master {master}").into(),
+        Topology::Cluster(seeds) => {
+            let seeds: Vec<_> = seeds.iter().map(address).collect();
+            format!("redis cluster {}", seeds.join(",")).into()
         }
-    };
-    match state {
-        State::Up(connection, number) => Ok((connection, number)),
-        State::Down { since, reason } => Err(Failure::Down { since, reason }),
-        State::Connecting => unreachable!("not settled"),
-    }
-}
-
-impl Ask<'_> {
-    async fn send(&self, connection: &mut Connection) -> Result<Value, RedisError> {
-        match self {
-            Self::Command(command) => connection.req_packed_command(command).await?.extract_error(),
-            Self::Script(run) => run.send(connection).await,
-        }
-    }
-}
-
-/// Whether only another connection can help: this one is closed, its server takes no writes, or wants another login.
-fn is_over(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse)
-        || matches!(error.code(), Some("READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH"))
-}
-
-/// The first word of what Redis said. Never more: the rest may repeat a key.
-fn code(error: &RedisError) -> String {
-    match error.code() {
-        Some(code) if code.bytes().all(|byte| byte.is_ascii_uppercase()) => code.to_string(),
-        Some(_) => "ERR".to_string(),
-        None => error.category().to_string(),
     }
 }

@@ -4,15 +4,18 @@
 //! Surprise: asking is using. What Redis is asked for has its time renewed in the same round trip, so that a hot session costs one
 //! command in each interval, and `renew` mostly finds nothing to do.
 
+mod cluster;
 mod dial;
 mod keeper;
+mod line;
 mod link;
 mod owners;
 mod script;
+mod slots;
+mod source;
 mod store;
 mod tally;
 mod tls;
-mod topology;
 
 #[cfg(test)]
 mod tests;
@@ -22,11 +25,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use log::debug;
-use redis::cmd;
 
 use super::{Claim, Claimed, RedisCounters, RegistryError, SessionKey};
 use crate::config::settings;
-use link::{Ask, Link};
+use line::Ask;
+use link::Link;
 use owners::{Known, Owners};
 use script::{DROP, HOLD, Run, Script, TAKE};
 pub use store::Store;
@@ -53,16 +56,19 @@ impl Redis {
     }
 
     pub async fn ask(&self, key: &SessionKey) -> Result<Option<Claim>, RegistryError> {
+        const DOING: &str = "ask for a session";
         match self.owners.find(key) {
             Known::Believed(claim) => {
-                self.link.tally.hits.fetch_add(1, Relaxed);
+                self.link.tally().hits.fetch_add(1, Relaxed);
                 Ok(Some(claim))
             }
             Known::Due(claim) => self.confirm(key, claim).await.map(Some),
             Known::Nothing => {
-                self.link.tally.misses.fetch_add(1, Relaxed);
-                let held = self.run("ask for a session", &TAKE, key, &[self.ttl.as_bytes()]).await?;
-                let claim = held.as_deref().and_then(Claim::from_json);
+                self.link.tally().misses.fetch_add(1, Relaxed);
+                let held = self.run(DOING, &TAKE, key, &[self.ttl.as_bytes()]).await?;
+                let claim =
+                    held.map(|held| Claim::from_json(&held).ok_or_else(|| self.link.unreadable(DOING)));
+                let claim = claim.transpose()?;
                 if let Some(claim) = &claim {
                     self.owners.learn(key, claim);
                 }
@@ -85,14 +91,14 @@ impl Redis {
             Known::Believed(_) => {}
             Known::Due(claim) => {
                 let (redis, key) = (self.clone(), *key);
-                self.link.spawn(async move {
+                self.link.runtime().spawn(async move {
                     // What failed was said; the owner is still known.
                     let _ = redis.confirm(&key, claim).await;
                 });
             }
             Known::Nothing => {
                 let (redis, key) = (self.clone(), *key);
-                self.link.spawn(async move {
+                self.link.runtime().spawn(async move {
                     if let Err(error) = redis.ask(&key).await {
                         debug!("session {}: not renewed: {error}", key.short());
                     }
@@ -125,9 +131,7 @@ impl Redis {
     /// # Errors
     /// Why sessions cannot be asked for at this moment.
     pub async fn check(&self) -> Result<(), RegistryError> {
-        let members = self.store.key("members");
-        let _: bool = self.link.ask("look for a key", Ask::Command(cmd("EXISTS").arg(members))).await?;
-        Ok(())
+        self.store.exists(&self.store.key("members")).await.map(drop)
     }
 
     pub fn store(&self) -> Store {
@@ -135,7 +139,7 @@ impl Redis {
     }
 
     pub fn counters(&self) -> RedisCounters {
-        self.link.tally.read()
+        self.link.tally().read()
     }
 
     /// Renews a claim that is known; another one may have taken its place. If Redis does not answer, the known one stands.
@@ -173,10 +177,8 @@ impl Redis {
                 Some(other) if other != *claim => return Ok(Claimed::Held(other)),
                 // The same claim in another version's words: those are renewed.
                 Some(_) => value = held,
-                // No claim that we know counts as none.
-                None => {
-                    self.run(doing, &DROP, key, &[&held]).await?;
-                }
+                // Somebody's, in words that we do not know: to take it for none could name a wrong owner.
+                None => break,
             }
         }
         Err(self.link.unreadable(doing))

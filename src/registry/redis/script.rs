@@ -1,14 +1,13 @@
 //! The Lua scripts: every change that must look before it writes, in one round trip and in one step.
 //! Takes one key and its arguments, gives what Redis returned; a script is sent by its hash, and whole only where Redis does not know it.
-//! Surprise: redis-rs' own fallback loads a script on every master of a cluster, and so fails while any of them is away; `EVAL` goes
-//! only to the one that has the key.
+//! Surprise: the whole script goes by `EVAL`, to the one node that has the key; redis-rs' way (`SCRIPT LOAD`) names no key, and so
+//! would have to go to every node of a cluster.
 
 use std::sync::LazyLock;
 
-use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 
-use super::topology::Connection;
+use super::dial::Wire;
 
 pub struct Script {
     source: &'static str,
@@ -67,12 +66,11 @@ impl Script {
 }
 
 impl Run<'_> {
-    pub async fn send(&self, connection: &mut Connection) -> Result<Value, RedisError> {
-        let by_hash = self.command("EVALSHA", &self.script.sha1);
-        match connection.req_packed_command(&by_hash).await.and_then(Value::extract_error) {
+    /// `asking`: see [`Wire::send`].
+    pub async fn send(&self, wire: &Wire, asking: bool) -> Result<Value, RedisError> {
+        match wire.send(&self.command("EVALSHA", &self.script.sha1), asking).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                let whole = self.command("EVAL", self.script.source);
-                connection.req_packed_command(&whole).await?.extract_error()
+                wire.send(&self.command("EVAL", self.script.source), asking).await
             }
             answer => answer,
         }

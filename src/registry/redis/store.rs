@@ -5,9 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::cmd;
+use redis::{Cmd, FromRedisValue, cmd};
+use tokio::task::JoinSet;
 
-use super::link::{Ask, Link};
+use super::line::Ask;
+use super::link::Link;
 use super::millis;
 use super::script::{BEAT, DROP, Run};
 use crate::registry::{RegistryError, SessionKey};
@@ -46,22 +48,31 @@ impl Store {
     }
 
     pub async fn get(&self, key: &str) -> Result<Option<String>, RegistryError> {
-        self.link.ask("read a key", Ask::Command(cmd("GET").arg(key))).await
+        self.ask("read a key", key, cmd("GET").arg(key)).await
     }
 
-    /// One value for each key, in their order. A key that holds no text counts as missing.
+    /// One value for each key, in their order.
     pub async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<String>>, RegistryError> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
+        let Some(first) = keys.first() else { return Ok(Vec::new()) };
+        if !self.link.is_cluster() {
+            return self.ask("read keys", first, cmd("MGET").arg(keys)).await;
         }
-        self.link.ask("read keys", Ask::Command(cmd("MGET").arg(keys))).await
+        let mut values = vec![None; keys.len()];
+        let mut reading = JoinSet::new();
+        for (at, key) in keys.iter().cloned().enumerate() {
+            let store = self.clone();
+            reading.spawn_on(async move { (at, store.get(&key).await) }, self.link.runtime());
+        }
+        while let Some(read) = reading.join_next().await {
+            let (at, value) = read.map_err(|_| self.link.unreadable("read keys"))?;
+            values[at] = value?;
+        }
+        Ok(values)
     }
 
     /// Sets the key, whatever it held.
     pub async fn put(&self, key: &str, value: &str, ttl: Duration) -> Result<(), RegistryError> {
-        let mut command = cmd("SET");
-        command.arg(key).arg(value).arg("PX").arg(millis(ttl));
-        self.link.ask("write a key", Ask::Command(&command)).await
+        self.ask("write a key", key, cmd("SET").arg(key).arg(value).arg("PX").arg(millis(ttl))).await
     }
 
     /// Removes the key if it holds exactly this; says whether it did.
@@ -72,12 +83,12 @@ impl Store {
     }
 
     pub async fn exists(&self, key: &str) -> Result<bool, RegistryError> {
-        self.link.ask("look for a key", Ask::Command(cmd("EXISTS").arg(key))).await
+        self.ask("look for a key", key, cmd("EXISTS").arg(key)).await
     }
 
     /// How long the key will live; `None` = it is not there, or for ever.
     pub async fn expires_in(&self, key: &str) -> Result<Option<Duration>, RegistryError> {
-        let left: i64 = self.link.ask("read a key's time", Ask::Command(cmd("PTTL").arg(key))).await?;
+        let left: i64 = self.ask("read a key's time", key, cmd("PTTL").arg(key)).await?;
         Ok(u64::try_from(left).ok().map(Duration::from_millis))
     }
 
@@ -98,6 +109,15 @@ impl Store {
 
     /// `name` beats no more.
     pub async fn stop_beating(&self, set: &str, name: &str) -> Result<(), RegistryError> {
-        self.link.ask("leave the members", Ask::Command(cmd("ZREM").arg(set).arg(name))).await
+        self.ask("leave the members", set, cmd("ZREM").arg(set).arg(name)).await
+    }
+
+    async fn ask<T: FromRedisValue>(
+        &self,
+        doing: &'static str,
+        key: &str,
+        command: &Cmd,
+    ) -> Result<T, RegistryError> {
+        self.link.ask(doing, Ask::Command { key, command }).await
     }
 }

@@ -70,6 +70,47 @@ impl Server {
         Self::run("redis-sentinel", vec![path.display().to_string()], port, folder)
     }
 
+    /// Three masters that share the slots; a slot without its master costs only its own keys.
+    pub fn cluster() -> [Self; 3] {
+        let nodes = [(0, 5_460), (5_461, 10_922), (10_923, 16_383)].map(|(first, last)| {
+            let node = Self::cluster_node();
+            node.ask::<()>(&format!("CLUSTER ADDSLOTSRANGE {first} {last}"));
+            node
+        });
+        nodes[1..].iter().for_each(|node| node.meet(&nodes[0]));
+        eventually("the nodes know of each other", || {
+            nodes.iter().all(|node| {
+                let told: String = node.ask("CLUSTER INFO");
+                told.contains("cluster_state:ok") && told.contains("cluster_slots_ok:16384")
+            })
+        });
+        nodes
+    }
+
+    /// One more node, that copies `nodes[of]`; all know of it.
+    pub fn cluster_replica(nodes: &[Server], of: usize) -> Self {
+        let (replica, id) = (Self::cluster_node(), nodes[of].ask::<String>("CLUSTER MYID"));
+        replica.meet(&nodes[of]);
+        eventually("it may copy", || replica.try_ask::<()>(&format!("CLUSTER REPLICATE {id}")).is_ok());
+        eventually("it copies", || replica.ask::<String>("INFO replication").contains("link_status:up"));
+        eventually("all know that", || {
+            nodes.iter().all(|node| node.ask::<String>("CLUSTER NODES").contains(&format!("slave {id}")))
+        });
+        replica
+    }
+
+    fn cluster_node() -> Self {
+        Self::start(&format!(
+            "--cluster-enabled yes --cluster-port {} --cluster-node-timeout 1000 --cluster-require-full-coverage no",
+            free_port()
+        ))
+    }
+
+    fn meet(&self, other: &Server) {
+        let bus = other.arguments.iter().skip_while(|option| *option != "--cluster-port").nth(1).unwrap();
+        self.ask::<()>(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", other.port));
+    }
+
     fn run(program: &'static str, arguments: Vec<String>, port: u16, folder: TempFolder) -> Self {
         let child = spawn(program, &arguments);
         let server = Self { child, program, arguments, port, _folder: folder };
