@@ -185,14 +185,17 @@ async fn another_version_may_write_the_same_claim_in_other_words() {
 }
 
 #[tokio::test]
-async fn what_is_no_claim_counts_as_none() {
+async fn what_is_no_claim_that_we_know_is_an_error_and_stays() {
     let server = Server::start("");
     let (one, w1) = (member(&server, HOUR), owned_by("w1"));
-    server.ask::<()>(&format!("SET {} rubbish", in_redis(&key("s"))));
-    assert_eq!(one.ask(&key("s")).await, Ok(None));
-    assert_eq!(one.release(&key("s"), &w1).await, Ok(false));
-    assert_eq!(one.claim(&key("s"), &w1).await, Ok(Claimed::Won));
-    assert_eq!(member(&server, HOUR).ask(&key("s")).await, Ok(Some(w1)));
+    for words in ["rubbish", r#"{"peer":"w1","transport":"carrier-pigeon"}"#] {
+        server.ask::<()>(&format!("SET {} {words}", in_redis(&key("s"))));
+        let unreadable = |error: RegistryError| matches!(error, RegistryError::Unreadable { .. });
+        assert!(unreadable(one.ask(&key("s")).await.unwrap_err()), "{words}");
+        assert!(unreadable(one.claim(&key("s"), &w1).await.unwrap_err()), "{words}");
+        assert_eq!(one.release(&key("s"), &w1).await, Ok(false), "{words}");
+        assert_eq!(server.ask::<String>(&format!("GET {}", in_redis(&key("s")))), words);
+    }
 }
 
 #[tokio::test]
