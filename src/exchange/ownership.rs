@@ -61,10 +61,8 @@ impl Exchange<'_> {
             }
             Decision::Unclaimed => self.by_gateway(inbound, key).await?,
             Decision::Lost => {
-                if let Ok(Some(claim)) = asked {
-                    self.release(key, &claim).await;
-                }
-                return Err(inbound.not_found());
+                inbound.claim = asked.ok().flatten();
+                return Err(self.lost(inbound).await);
             }
             Decision::WrongScope | Decision::WrongTransport => return Err(inbound.not_found()),
             Decision::Unavailable => self.unavailable(key)?,
@@ -193,12 +191,26 @@ impl Exchange<'_> {
         }
     }
 
-    /// Nobody is where the session lived: the claim goes, and the client learns at once that it must initialise again.
+    /// Nobody is where the session lived: the client learns at once that it must initialise again, and so does whoever asks after
+    /// it. Without a claim the session would count as unclaimed, and a gateway that is asked may wait for its dead worker.
     pub(crate) async fn lost(&self, inbound: &Inbound) -> Fault {
-        if let (Some(Named { key, .. }), Some(claim)) = (&inbound.session, &inbound.claim) {
-            self.release(key, claim).await;
+        if let (Some(Named { key, .. }), Some(claim)) = (&inbound.session, &inbound.claim)
+            && !claim.is_of_nobody()
+        {
+            self.bury(key, claim).await;
         }
         inbound.not_found()
+    }
+
+    async fn bury(&self, key: &SessionKey, claim: &Claim) {
+        let registry = &self.app.registry;
+        let buried = match registry.release(key, claim).await {
+            Ok(true) => registry.claim(key, &claim.of_nobody()).await.map(drop),
+            released => released.map(drop),
+        };
+        if let Err(error) = buried {
+            log::warn!("lost session {}: its claim stays: {error}", key.short());
+        }
     }
 
     pub(crate) fn key(&self, session_id: &str) -> SessionKey {

@@ -99,6 +99,15 @@ impl From<[u8; 32]> for SessionKey {
 }
 
 impl Claim {
+    /// What is left of a claim whose owner is gone: nobody's, so that whoever asks next need not find that out again.
+    pub fn of_nobody(&self) -> Self {
+        Self { member: None, peer: String::new(), ..self.clone() }
+    }
+
+    pub fn is_of_nobody(&self) -> bool {
+        self.member.is_none() && self.peer.is_empty()
+    }
+
     /// Compact JSON with its keys in one fixed order, so that equal claims are equal bytes.
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self)

@@ -153,6 +153,10 @@ mod tests {
             (Some(claim("w3",            a,            StreamableHttp)),    a,                       StreamableHttp,   Lost),
             (Some(claim("",              a,            StreamableHttp)),    a,                       StreamableHttp,   Lost),
 
+            // what is left of a lost session
+            (Some(claim("w1",            a,            StreamableHttp).of_nobody()), a,              StreamableHttp,   Lost),
+            (Some(at("m2", claim("w1",   a,            StreamableHttp)).of_nobody()), a,             StreamableHttp,   Lost),
+
             // several things wrong: the scope speaks first, then the transport
             (Some(claim("w3",            a,            HttpSse)),           b,                       StreamableHttp,   WrongScope),
             (Some(claim("w3",            a,            HttpSse)),           a,                       StreamableHttp,   WrongTransport),
