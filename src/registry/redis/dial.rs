@@ -86,22 +86,31 @@ impl Dialer {
 
     async fn open(&self, server: &RedisServer, password: Option<&str>) -> Result<(Wire, Ended), String> {
         let address = format!("{}:{}", server.host, server.port);
-        let opened = timeout(self.patience, async {
-            let stream = self.stream(server).await?;
-            let info = info(&server.login, password);
-            let config =
-                AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(QUEUE);
-            let (connection, driver) =
-                MultiplexedConnection::new_with_config(&info, stream, config).await.map_err(text)?;
-            let (wire, ended) = Wire::new(address.clone(), connection, driver, self.patience);
-            // Only an answer shows that the login sufficed and that the data set is loaded.
-            wire.send(&cmd("PING"), false).await.map_err(text)?;
-            Ok((wire, ended))
-        });
-        match opened.await {
-            Ok(opened) => opened.map_err(|reason: String| format!("{address}: {reason}")),
+        match timeout(self.patience, self.log_in(server, password, &address)).await {
+            Ok(opened) => opened.map_err(|reason| format!("{address}: {reason}")),
             Err(_) => Err(format!("{address}: no answer within {:?}", self.patience)),
         }
+    }
+
+    async fn log_in(
+        &self,
+        server: &RedisServer,
+        password: Option<&str>,
+        address: &str,
+    ) -> Result<(Wire, Ended), String> {
+        let stream = self.stream(server).await?;
+        let refusal = |error: RedisError| match server.login.tls && error.kind() == ErrorKind::Io {
+            true => format!("{error} (does it accept our client certificate?)"),
+            false => text(&error),
+        };
+        let info = info(&server.login, password);
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(QUEUE);
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&info, stream, config).await.map_err(refusal)?;
+        let (wire, ended) = Wire::new(address.to_string(), connection, driver, self.patience);
+        // Only an answer shows that the login sufficed and that the data set is loaded.
+        wire.send(&cmd("PING"), false).await.map_err(refusal)?;
+        Ok((wire, ended))
     }
 
     async fn stream(&self, server: &RedisServer) -> Result<Box<dyn Stream>, String> {
@@ -139,7 +148,7 @@ fn info(login: &RedisLogin, password: Option<&str>) -> RedisConnectionInfo {
 }
 
 /// What went wrong before any key was named.
-fn text(error: RedisError) -> String {
+fn text(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         _ => error.to_string(),

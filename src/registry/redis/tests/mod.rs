@@ -6,6 +6,7 @@
 
 mod cluster;
 mod gateway;
+mod measure;
 mod servers;
 mod trouble;
 
