@@ -29,11 +29,33 @@ pub enum Command {
     /// Check a configuration file, with the certificates and folders that it names
     #[command(after_help = CHECK)]
     Check(Checked),
+    /// Say which owner a session's request would get now, and why
+    #[command(after_help = EXPLAIN)]
+    Explain(Explain),
     /// Print the JSON Schema of the configuration file
     #[command(after_help = SCHEMA)]
     Schema,
     /// Print the version
     Version,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The YAML configuration file that the running Outrigger has
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The session id, as clients send it
+    #[arg(long, value_name = "ID")]
+    pub session: String,
+    /// The request's path; without it that which the session was opened under
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
+    /// The listener that the request comes in by, where they lead to different upstreams
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The file to check, given in either way.
@@ -58,6 +80,7 @@ const EXAMPLES: &str = "\
 Examples:
   outrigger check /etc/outrigger.yaml          is the file right? (exit 0 or 64)
   outrigger run --config /etc/outrigger.yaml   serve; SIGHUP reloads, SIGTERM drains and ends
+  outrigger explain --config FILE --session ID who owns this session?
   outrigger schema > outrigger.schema.json     for the editor
 
 Exit codes: 0 done, 1 failed, 64 the configuration or the command line is wrong.";
@@ -74,6 +97,15 @@ All problems are reported at once, one a line: FILE:LINE: PATH: what is wrong.
 Examples:
   outrigger check conf/outrigger.yaml
   GATEWAY=gateway:4444 outrigger check /etc/outrigger.yaml   for a file that says ${GATEWAY}";
+
+const EXPLAIN: &str = "\
+Looks into the registry of the running Outrigger and changes nothing there. Run it where that runs: the answer is this member's.
+
+Examples:
+  outrigger explain --config /etc/outrigger.yaml --session 5f0c1f5c0d7e4d8a
+  outrigger explain --config /etc/outrigger.yaml --session 5f0c1f5c0d7e4d8a --path /servers/abc/mcp --json
+
+Exit codes: 0 there is an answer, 1 the registry does not answer, 64 the question or the configuration is wrong.";
 
 const SCHEMA: &str = "\
 Example:

@@ -18,6 +18,8 @@
 //! | 9 | relay | the answer outward, nothing held back | [`exchange`], [`mcp::sse`] |
 //! | 10 | account | one access line, the counters | [`account`] |
 //!
+//! What room 4 would decide for a session, and why, an operator hears from [`explain`].
+//!
 //! MCP messages go through the [`exchange`], one linear function; everything else passes through Pingora's own proxy ([`proxy`]).
 //!
 //! # Import law
@@ -30,6 +32,7 @@ pub mod app;
 pub mod config;
 pub mod error;
 pub mod exchange;
+pub mod explain;
 pub mod logging;
 pub mod mcp;
 pub mod members;

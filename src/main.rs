@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cli, Command};
 use outrigger::config::settings::{RegistryKind, Settings};
-use outrigger::{config, supervisor, worker};
+use outrigger::explain::Question;
+use outrigger::{config, explain, supervisor, worker};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -37,6 +38,7 @@ fn obey(command: Command) -> u8 {
         Command::Run { config } => supervisor::run(&config),
         Command::Worker => worker::run(),
         Command::Check(checked) => checked.file().map_or(USAGE, |file| check(&file)),
+        Command::Explain(question) => explain(&question),
         Command::Schema => print(&format!("{:#}", config::schema())),
         Command::Version => print(concat!("outrigger ", env!("CARGO_PKG_VERSION"))),
     }
@@ -47,6 +49,20 @@ fn check(file: &Path) -> u8 {
         Ok(settings) => print(&format!("{}: ok: {}", file.display(), summary(&settings))),
         Err(problems) => {
             eprintln!("{problems}");
+            USAGE
+        }
+    }
+}
+
+fn explain(cli::Explain { config, session, path, listener, json }: &cli::Explain) -> u8 {
+    let (path, listener) = (path.as_deref(), listener.as_deref());
+    match explain::explain(Question { config, session, path, listener }) {
+        Ok(explanation) => {
+            let text = if *json { format!("{:#}", explanation.json()) } else { explanation.text() };
+            if print(text.trim_end()) == DONE && explanation.registry_answers() { DONE } else { FAILED }
+        }
+        Err(reason) => {
+            eprintln!("{reason}");
             USAGE
         }
     }

@@ -188,8 +188,17 @@ impl Members {
     pub async fn beat(&self) -> Result<(), RegistryError> {
         let Discovery::Published { ttl, .. } = self.discovery else { return Ok(()) };
         self.store.put(&self.key(&self.me), &self.card.to_json(), ttl).await?;
-        let (now, twice) = (now(), u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2) * 2);
-        let names = self.store.beat(&self.all(), &self.me, now, now.saturating_sub(twice)).await?;
+        let now = now();
+        self.learn(self.store.beat(&self.all(), &self.me, now, oldest(now, ttl)).await?).await
+    }
+
+    /// Learns of the others without making this one known.
+    pub async fn look(&self) -> Result<(), RegistryError> {
+        let Discovery::Published { ttl, .. } = self.discovery else { return Ok(()) };
+        self.learn(self.store.beating(&self.all(), oldest(now(), ttl)).await?).await
+    }
+
+    async fn learn(&self, names: Vec<String>) -> Result<(), RegistryError> {
         let keys: Vec<String> = names.iter().map(|name| self.key(name)).collect();
         let cards = self.store.get_many(&keys).await?;
         let cards = cards.iter().map(|json| json.as_deref().and_then(Card::from_json));
@@ -227,6 +236,12 @@ impl Members {
 /// Milliseconds since 1970.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// When a member must have beaten at least, to count as one.
+fn oldest(now: u64, ttl: Duration) -> u64 {
+    let twice = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2) * 2;
+    now.saturating_sub(twice)
 }
 
 /// Why a member did not take a request.

@@ -89,8 +89,16 @@ impl GatewayKeys {
         if !has_a_key(session_id) {
             return Ok(None);
         }
-        let owner = self.store.get(&format!("{}pool_owner:{session_id}", self.prefix)).await?;
+        let owner = self.store.get(&self.owner_key(session_id)).await?;
         Ok(owner.as_deref().and_then(WorkerId::parse))
+    }
+
+    /// How long the gateway's entry of the owner will stand.
+    pub async fn lease(&self, session_id: &str) -> Result<Option<Duration>, RegistryError> {
+        if !has_a_key(session_id) {
+            return Ok(None);
+        }
+        self.store.expires_in(&self.owner_key(session_id)).await
     }
 
     /// A session has begun at this peer: learns in the background which worker that is, unless that was done a moment ago.
@@ -155,6 +163,10 @@ impl GatewayKeys {
 
     fn saw_heartbeat(&self, seen: bool) {
         self.learnt.heartbeats.fetch_or(seen, Ordering::Relaxed);
+    }
+
+    fn owner_key(&self, session_id: &str) -> String {
+        format!("{}pool_owner:{session_id}", self.prefix)
     }
 
     fn calibration_key(&self, upstream: &str, worker: &WorkerId) -> String {

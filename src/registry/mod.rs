@@ -12,6 +12,7 @@ mod worker;
 use std::sync::Arc;
 
 pub use claim::{Claim, Claimed, SessionKey, Transport};
+pub use embedded::look;
 pub use error::RegistryError;
 pub use gateway::GatewayKeys;
 pub use redis::Store;

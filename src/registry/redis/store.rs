@@ -107,6 +107,13 @@ impl Store {
         self.link.ask("list the members", Ask::Script(run)).await
     }
 
+    /// The names whose last beat is at `oldest` or later; changes nothing.
+    pub async fn beating(&self, set: &str, oldest: u64) -> Result<Vec<String>, RegistryError> {
+        let mut command = cmd("ZRANGEBYSCORE");
+        command.arg(set).arg(oldest).arg("+inf");
+        self.link.ask("list the members", Ask::Command(&command)).await
+    }
+
     /// `name` beats no more.
     pub async fn stop_beating(&self, set: &str, name: &str) -> Result<(), RegistryError> {
         self.ask("leave the members", set, cmd("ZREM").arg(set).arg(name)).await

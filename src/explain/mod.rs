@@ -1,0 +1,198 @@
+//! `outrigger explain`: which owner a request of a session would get at this moment, and why.
+//! Takes what the operator typed, looks into the live registry beside the running worker, gives an [`Explanation`].
+//! Surprise: it only looks. Room 4 renews what it asks for, so the registry's own verbs are not used here; what is decided
+//! from the findings is decided by the functions of room 4 themselves.
+
+mod answer;
+mod findings;
+mod print;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::config;
+use crate::config::settings::{Listener, Profile, RegistryKind, Settings};
+use crate::members::Members;
+use crate::registry::{self, GatewayKeys, Registry, RegistryError, SessionKey, Store, Transport};
+use crate::routing::route::{Refused, Route};
+use crate::routing::session::{SessionHeader, session_header};
+use answer::{Answer, To, answer};
+use findings::{Findings, Gateway, Kept, Request, Whereabouts};
+
+pub use print::Explanation;
+
+/// How long Redis may take for the first connection.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What the operator typed.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'q> {
+    pub config: &'q Path,
+    pub session: &'q str,
+    /// `None`: the path that the session was opened under, whichever that is.
+    pub path: Option<&'q str>,
+    /// `None`: the first, if all lead to one upstream.
+    pub listener: Option<&'q str>,
+}
+
+/// # Errors
+/// What is wrong with the question or with the configuration, for the operator.
+pub fn explain(question: Question<'_>) -> Result<Explanation, String> {
+    let settings = config::load(question.config).map_err(|problems| problems.to_string())?;
+    let request = request(&settings, question)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
+    let (findings, answer) = runtime.block_on(look(&settings, request, question.session));
+    Ok(Explanation { findings, answer })
+}
+
+/// Rooms 1 to 3 for a request that names the session.
+fn request(settings: &Settings, question: Question<'_>) -> Result<Request, String> {
+    let id = question.session;
+    if session_header(std::iter::once(id.as_bytes())) != SessionHeader::One(id) {
+        return Err("--session: no such session id can be sent; a request with it is answered 400".into());
+    }
+    let listener = listener(settings, question.listener)?;
+    let upstream = &settings.upstreams[listener.upstream.0];
+    Ok(Request {
+        key: SessionKey::new(&upstream.name, id),
+        listener: listener.name.clone(),
+        upstream: upstream.name.clone(),
+        peers: upstream.peers.iter().map(|peer| peer.name.clone()).collect(),
+        me: settings.member.as_ref().map(|member| member.name.clone()),
+        on_registry_failure: settings.sessions.on_registry_failure,
+        path: question.path.map(str::to_owned),
+        scope: question.path.map(|path| scope(settings, path)).transpose()?,
+    })
+}
+
+fn listener<'s>(settings: &'s Settings, name: Option<&str>) -> Result<&'s Listener, String> {
+    let names = || settings.listeners.iter().map(|listener| &*listener.name).collect::<Vec<_>>().join(", ");
+    let all = &settings.listeners;
+    match name {
+        Some(name) => all
+            .iter()
+            .find(|listener| listener.name == name)
+            .ok_or_else(|| format!("--listener: there is no `{name}`; there are {}", names())),
+        None if all.iter().any(|listener| listener.upstream != all[0].upstream) => {
+            Err(format!("--listener is required, because they lead to different upstreams: {}", names()))
+        }
+        None => Ok(&all[0]),
+    }
+}
+
+/// Server id and transport of a request for this path.
+fn scope(settings: &Settings, path: &str) -> Result<(Option<String>, Transport), String> {
+    let path = path.split(['?', '#']).next().unwrap_or(path);
+    let contextforge = settings.profile == Profile::ContextForge;
+    let no = |why: &str| Err(format!("--path {path}: {why}"));
+    match settings.routes.classify(path.as_bytes(), contextforge) {
+        Route::Mcp { server_id } => Ok((server_id.map(Into::into), Transport::StreamableHttp)),
+        Route::Message { server_id } => Ok((server_id.map(Into::into), Transport::HttpSse)),
+        Route::Sse { .. } => no("a request for it begins a session, and names none"),
+        Route::Pass => no("it is no MCP route; what passes through belongs to no session"),
+        Route::Refused(Refused::Internal) => no("it does not exist for the outside (404)"),
+        Route::Refused(Refused::Ambiguous) => no("it can be read in two ways (400)"),
+    }
+}
+
+/// Room 4, with a look in the place of every question.
+async fn look(settings: &Settings, request: Request, session_id: &str) -> (Findings, Answer) {
+    match &settings.sessions.registry {
+        RegistryKind::Embedded(embedded) => {
+            let claim = registry::look(embedded, settings.sessions.ttl, &request.key)
+                .map(|found| found.map(|(what, left)| Kept { what, left: Some(left) }));
+            let registry = format!("embedded, in {}", embedded.path.display());
+            let findings = Findings::new(request, registry, claim.map_err(|error| error.to_string()));
+            let answer = answer(&findings);
+            (findings, answer)
+        }
+        RegistryKind::Redis(redis) => {
+            let label = format!("redis, under {}", redis.prefix);
+            match Shared::open(settings) {
+                Ok(shared) => shared.look(request, label, session_id).await,
+                Err(reason) => {
+                    let findings = Findings::new(request, label, Err(reason));
+                    let answer = answer(&findings);
+                    (findings, answer)
+                }
+            }
+        }
+    }
+}
+
+/// What there is to look at beside a Redis registry.
+struct Shared {
+    store: Store,
+    gateway: Option<GatewayKeys>,
+    members: Option<Members>,
+}
+
+impl Shared {
+    fn open(settings: &Settings) -> Result<Self, String> {
+        let registry = Registry::open(&settings.sessions).map_err(|error| error.to_string())?;
+        let store = registry.store().ok_or("the registry is not shared")?;
+        let members = Members::open(settings, &registry)?;
+        Ok(Self { gateway: GatewayKeys::of(store.clone()), store, members })
+    }
+
+    async fn look(&self, request: Request, label: String, session_id: &str) -> (Findings, Answer) {
+        let claim = self.claim(&request.key).await.map_err(|error| error.to_string());
+        let mut findings = Findings::new(request, label, claim);
+        findings.cached = true;
+        if matches!(findings.claim, Ok(None)) {
+            findings.gateway = self.gateway(&findings.request.upstream, session_id).await;
+        }
+        let mut found = answer(&findings);
+        if let To::Member { name, .. } = &found.to {
+            findings.member = Some((name.clone(), self.member(name).await));
+            found = answer(&findings);
+        }
+        (findings, found)
+    }
+
+    async fn claim(&self, key: &SessionKey) -> Result<Option<Kept>, RegistryError> {
+        let key = self.store.session_key(key);
+        let began = std::time::Instant::now();
+        let json = loop {
+            match self.store.get(&key).await {
+                // The first connection is being made.
+                Err(RegistryError::Silent { .. }) if began.elapsed() < PATIENCE => {}
+                answer => break answer?,
+            }
+        };
+        let Some(what) = json.and_then(|json| registry::Claim::from_json(json.as_bytes())) else {
+            return Ok(None);
+        };
+        Ok(Some(Kept { what, left: self.store.expires_in(&key).await? }))
+    }
+
+    async fn gateway(&self, upstream: &str, session_id: &str) -> Gateway {
+        let Some(keys) = &self.gateway else { return Gateway::NotRead };
+        let word = match keys.ask(upstream, session_id).await {
+            Ok(Some(word)) => word,
+            Ok(None) => return Gateway::Silent,
+            Err(error) => return Gateway::Failed(error.to_string()),
+        };
+        let neighbour = match &self.members {
+            // Who cannot be listed is nobody's neighbour, as for a member that has just begun.
+            Some(members) if word.calibrated.is_none() && members.look().await.is_ok() => {
+                members.of_host(word.worker.host()).await
+            }
+            _ => None,
+        };
+        let left = keys.lease(session_id).await.ok().flatten();
+        Gateway::Word { word, neighbour, left }
+    }
+
+    async fn member(&self, name: &str) -> Whereabouts {
+        let Some(members) = &self.members else { return Whereabouts::NoMember };
+        match members.find(name).await {
+            Ok(Some(address)) => Whereabouts::At(address),
+            Ok(None) => Whereabouts::Gone,
+            Err(reason) => Whereabouts::Unknown(reason),
+        }
+    }
+}
