@@ -61,6 +61,13 @@ const LAWS: &[Law] = &[
         why: "lower room",
     },
     Law {
+        room: "explain",
+        forbidden: &["crate::worker", "crate::supervisor", "crate::exchange", "crate::proxy"],
+        why: "an operator's question is no request",
+    },
+    Law { room: "explain/answer.rs", forbidden: IMPURE, why: "pure: findings in, an answer out" },
+    Law { room: "explain/print.rs", forbidden: IMPURE, why: "pure: findings in, text out" },
+    Law {
         room: "config",
         forbidden: &[
             "pingora",

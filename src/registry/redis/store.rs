@@ -109,9 +109,7 @@ impl Store {
 
     /// The names whose last beat is at `oldest` or later; changes nothing.
     pub async fn beating(&self, set: &str, oldest: u64) -> Result<Vec<String>, RegistryError> {
-        let mut command = cmd("ZRANGEBYSCORE");
-        command.arg(set).arg(oldest).arg("+inf");
-        self.link.ask("list the members", Ask::Command(&command)).await
+        self.ask("list the members", set, cmd("ZRANGEBYSCORE").arg(set).arg(oldest).arg("+inf")).await
     }
 
     /// `name` beats no more.
