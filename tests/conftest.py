@@ -11,8 +11,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from harness import Outrigger, Pki, Process, RawUpstream  # noqa: E402
 from harness.mcp import SERVER_KINDS, McpServers  # noqa: E402
+from harness.members import Members  # noqa: E402
+from harness.places import Namespaces  # noqa: E402
 from harness.processes import STARTED  # noqa: E402
 from harness.raw import DIALLED  # noqa: E402
+from harness.redis import Cluster, RedisServer, Sentinels  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +66,61 @@ def start(tmp_path) -> Callable[..., Process]:
             return process
 
         yield make
+
+
+@pytest.fixture
+def redis_server(tmp_path) -> Callable[..., RedisServer]:
+    """Starts a Redis: `redis_server()`; see harness.redis.RedisServer for its options."""
+    with ExitStack() as ends:
+        count = 0
+
+        def make(**options) -> RedisServer:
+            nonlocal count
+            count += 1
+            server = RedisServer(tmp_path / f"redis-{count}", **options)
+            ends.callback(server.end)
+            return server
+
+        yield make
+
+
+@pytest.fixture
+def sentinels(tmp_path) -> Sentinels:
+    """A Redis master, its replica, and three sentinels."""
+    running = Sentinels(tmp_path / "sentinels")
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def redis_cluster(tmp_path) -> Cluster:
+    """Three Redis masters that share the slots."""
+    running = Cluster(tmp_path / "cluster")
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def members(tmp_path) -> Callable[..., Members]:
+    """Starts Outriggers that share a Redis: `members(redis, [[peer, ...], ...])`; see harness.members.Members."""
+    with ExitStack() as ends:
+
+        def make(*args, **options) -> Members:
+            running = Members(tmp_path / "members", *args, **options)
+            ends.callback(running.end)
+            return running
+
+        yield make
+
+
+@pytest.fixture
+def namespaces() -> Namespaces:
+    """Places that can be cut off from each other."""
+    if not Namespaces.permitted():
+        pytest.skip("network namespaces need root, which this process is not")
+    running = Namespaces()
+    yield running
+    running.end()
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ AT_ONCE = 2.0
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-stage = a_stage()
+stage = a_stage(hop="always")
 
 
 def at_work(connection):

@@ -11,7 +11,7 @@ import pytest
 from harness import JSON, answering, chunk, free_port, request, response
 from harness.stage import BOTH, MCP, a_stage, call, result
 
-stage = a_stage(profiles=("contextforge", "generic"))
+stage = a_stage(profiles=("contextforge", "generic"), hop="always")
 
 ANSWER = response(200, result())
 

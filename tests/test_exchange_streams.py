@@ -13,7 +13,7 @@ from harness.stage import BOTH, MCP, a_stage, call, read_all, read_cut
 #: Seconds that an undisturbed event may take: Outrigger needs under a millisecond, a held packet 40.
 DELAY = 0.02
 
-stage = a_stage()
+stage = a_stage(hop="always")
 
 WAYS = pytest.mark.parametrize(
     ("method", "path"), [("POST", MCP), ("GET", MCP), ("GET", "/mcp"), ("GET", "/sse"), ("GET", "/events")]

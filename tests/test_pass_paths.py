@@ -5,7 +5,7 @@ import pytest
 from harness import answering, response
 from harness.stage import BOTH, a_stage, call, result
 
-stage = a_stage(profiles=("contextforge", "generic"))
+stage = a_stage(profiles=("contextforge", "generic"), hop="never")
 
 ANSWERS = answering(response(200, result()))
 

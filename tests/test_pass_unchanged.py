@@ -9,7 +9,7 @@ from harness import LAST_CHUNK, PATIENCE, answering, chunk, request, response, w
 from harness.stage import BOTH, MCP, a_stage, closed_at, read_cut
 
 #: Far smaller than what passes here: the limit is for messages.
-stage = a_stage({"limits": {"body": "64KiB"}})
+stage = a_stage({"limits": {"body": "64KiB"}}, hop="never")
 
 ANSWERS = answering(response(200, "seen", {"Content-Type": "text/plain"}))
 BINARY = bytes(range(256)) * 40

@@ -8,7 +8,7 @@ from harness import JSON, answering, response, wait_until
 from harness.stage import MCP, a_stage, call, closed_at, result
 
 #: Time-outs shorter than the silence below: none of them may count after the 101.
-stage = a_stage({"timeouts": {"first_byte": "1s", "response_idle": "1s", "idle": "1s", "write": "1s"}})
+stage = a_stage({"timeouts": {"first_byte": "1s", "response_idle": "1s", "idle": "1s", "write": "1s"}}, hop="never")
 
 SILENCE = 2.0
 #: Seconds in which an end is passed on, even by a busy machine.

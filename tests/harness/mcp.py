@@ -1,6 +1,7 @@
 """Real MCP servers and clients: which kinds there are, how each is started, and what a client reports."""
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import httpx
 
 from .paths import NODE, NODE_MODULES, TESTS, python
 from .plain import get
+from .places import Place
 from .ports import free_port
 from .processes import Process
 from .waiting import wait_until
@@ -94,21 +96,23 @@ CLIENTS = ("python_v1", "python_v2", "typescript_v1", "typescript_v2")
 
 
 class McpServers:
-    """Instances of one kind, told apart by name: `a`, `b`, …"""
+    """Instances of one kind, told apart by name: `a`, `b`, …; on 127.0.0.1, each at its place if there are `places`."""
 
-    def __init__(self, kind: ServerKind, folder: Path, count: int = 2):
+    def __init__(self, kind: ServerKind, folder: Path, count: int = 2, places: Sequence[Place] = ()):
         self.kind = kind
         self.instances: dict[str, Process] = {}
         self.peers: list[str] = []
+        ports = [free_port() for _ in range(count)]
         with ExitStack() as failed:
             failed.callback(self.end)
-            for number in range(count):
-                name, port = chr(ord("a") + number), free_port()
+            for number, port in enumerate(ports):
+                name = chr(ord("a") + number)
                 env = {"PORT": str(port), "OUTRIGGER_INSTANCE": name, **_QUIET}
-                self.instances[name] = Process(f"{kind.name}-{name}", kind.argv(name, port), folder, env)
+                command = [*(places[number].launcher if places else ()), *kind.argv(name, port)]
+                self.instances[name] = Process(f"{kind.name}-{name}", command, folder, env)
                 self.peers.append(f"127.0.0.1:{port}")
-            for process, peer in zip(self.instances.values(), self.peers, strict=True):
-                process.wait_ready(lambda peer=peer: get(f"http://{peer}/"), _STARTING)
+            for process, port in zip(self.instances.values(), ports, strict=True):
+                process.wait_ready(lambda process=process, port=port: process.listens(port), _STARTING)
             failed.pop_all()
 
     def end(self) -> None:

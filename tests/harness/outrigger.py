@@ -2,8 +2,11 @@
 
 import copy
 import json
+import os
 import signal
 import ssl
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -21,12 +24,22 @@ class Outrigger:
     """`outrigger run` on free ports with a folder of its own.
 
     `config` is laid over the defaults (mappings are merged, all else replaces); the defaults are one plaintext listener
-    `public` in front of upstream `gateway` with `peers`, an embedded registry in the folder, and the admin listener.
+    `public` in front of upstream `gateway` with `peers`, an embedded registry in the folder, and the admin listener;
+    both listen on `host`. `launcher`: words before the command line, which end by executing it.
     """
 
-    def __init__(self, folder: Path, peers: list[str | dict] = (), config: dict | None = None, start: bool = True):
+    def __init__(
+        self,
+        folder: Path,
+        peers: list[str | dict] = (),
+        config: dict | None = None,
+        start: bool = True,
+        host: str = "127.0.0.1",
+        launcher: Sequence[str] = (),
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self._launcher = launcher
         self.port = free_port()
         self.admin_port = free_port()
         self.config_file = folder / "outrigger.yaml"
@@ -35,10 +48,10 @@ class Outrigger:
         self.config = merged(
             {
                 "threads": 1,
-                "listeners": [{"name": "public", "address": f"127.0.0.1:{self.port}", "upstream": "gateway"}],
+                "listeners": [{"name": "public", "address": f"{host}:{self.port}", "upstream": "gateway"}],
                 "upstreams": {"gateway": {"peers": list(peers)}},
                 "sessions": {"embedded": {"path": str(sessions)}},
-                "admin": {"address": f"127.0.0.1:{self.admin_port}"},
+                "admin": {"address": f"{host}:{self.admin_port}"},
                 "log": {"level": "info", "format": "json"},
             },
             config or {},
@@ -58,7 +71,8 @@ class Outrigger:
     def start(self) -> None:
         """Writes the configuration, starts the binary and waits for readiness."""
         self.write_config()
-        self.process = Process("outrigger", [outrigger_binary(), "run", "--config", self.config_file], self.folder)
+        command = [*self._launcher, outrigger_binary(), "run", "--config", self.config_file]
+        self.process = Process("outrigger", command, self.folder)
         self.process.wait_ready(self.ready, what="outrigger ready")
 
     def write_config(self, changes: dict | None = None) -> None:
@@ -83,10 +97,33 @@ class Outrigger:
         code = self.process.wait(patience)
         assert code == 0, f"outrigger exited with {code}:\n{self.process.log_tail()}"
 
+    def kill(self) -> None:
+        """Supervisor and workers at once, as if the machine were gone."""
+        self._signal_all(signal.SIGKILL)
+        self.process.wait()
+
+    def pause(self) -> None:
+        """Supervisor and workers stand still: their sockets take connections, and nobody reads them."""
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
     def end(self) -> None:
         """Whatever state it is in: nothing is left running."""
         if self.process:
+            # One that is paused would not hear SIGTERM.
+            with suppress(OSError):
+                self.resume()
             self.process.end()
+
+    def _signal_all(self, number: int) -> None:
+        # The supervisor first: it would take a worker's death for a crash and start another.
+        workers = self.worker_pids()
+        self.process.signal(number)
+        for pid in workers:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     # -- what is seen from outside
 

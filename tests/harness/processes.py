@@ -10,6 +10,9 @@ from pathlib import Path
 
 from .waiting import PATIENCE, wait_until
 
+#: TCP_LISTEN in /proc/net/tcp.
+_LISTENS = "0A"
+
 #: Every process that is alive or was started since the running test began; conftest shows their logs on failure.
 STARTED: list["Process"] = []
 
@@ -50,6 +53,12 @@ class Process:
     @property
     def running(self) -> bool:
         return self._child.poll() is None
+
+    def listens(self, port: int) -> bool:
+        """Whether somebody does on this TCP port, where the process is: a network namespace sees only its own."""
+        tables = [Path(f"/proc/{self.pid}/net/{table}").read_text() for table in ("tcp", "tcp6")]
+        sockets = [line.split() for table in tables for line in table.splitlines()[1:]]
+        return any(int(fields[1].rpartition(":")[2], 16) == port and fields[3] == _LISTENS for fields in sockets)
 
     def say(self, line: str) -> None:
         """Writes a line to its standard input, at once."""

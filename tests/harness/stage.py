@@ -148,9 +148,17 @@ class Stage:
                 **tls,
             },
         ]
-        self.world = Outrigger(
-            folder, [f"127.0.0.1:{self.port}"], merged({"listeners": listeners}, config), start=False
-        )
+        self.peer = f"127.0.0.1:{self.port}"
+        self.world = self._make(folder, pki, merged({"listeners": listeners}, config))
+
+    def _make(self, folder: Path, pki: Pki, config: dict) -> Outrigger:
+        return Outrigger(folder, [self.peer], config, start=False)
+
+    def start(self) -> None:
+        self.world.start()
+
+    def end(self) -> None:
+        self.world.end()
 
     @contextmanager
     def playing(self, *scripts: Script) -> Iterator[RawUpstream]:
@@ -181,19 +189,35 @@ class Stage:
 
 
 def a_stage(
-    config: dict | None = None, plain: dict | None = None, tls: dict | None = None, profiles: tuple = ("contextforge",)
+    config: dict | None = None,
+    plain: dict | None = None,
+    tls: dict | None = None,
+    profiles: tuple = ("contextforge",),
+    hop: str = "long",
 ) -> Callable:
-    """A fixture for one file; with several `profiles` its tests run on a stage of each."""
+    """A fixture for one file; with several `profiles` its tests run on a stage of each.
 
-    @pytest.fixture(scope="module", params=profiles)
+    They run on a `hop.HopStage` of each profile, too: `always`, `never`, or (`long`) where `-m long` asks for it.
+    """
+    hops = {"always": [()], "long": [pytest.mark.long], "never": []}[hop]
+    params = [pytest.param((profile, Stage), id=profile) for profile in profiles]
+    params += [
+        pytest.param((profile, None), id=f"{profile}-hop", marks=marks) for profile in profiles for marks in hops
+    ]
+
+    @pytest.fixture(scope="module", params=params)
     def stage(request, tmp_path_factory, pki):
-        settings = {"profile": request.param, **(config or {})}
-        made = Stage(tmp_path_factory.mktemp("stage"), pki, settings, plain or {}, tls or {})
-        made.profile = request.param
+        # Imported late, because that module is made from this one.
+        from .hop import HopStage
+
+        profile, kind = request.param
+        settings = {"profile": profile, **(config or {})}
+        made = (kind or HopStage)(tmp_path_factory.mktemp("stage"), pki, settings, plain or {}, tls or {})
+        made.profile = profile
         try:
-            made.world.start()
+            made.start()
             yield made
         finally:
-            made.world.end()
+            made.end()
 
     return stage
