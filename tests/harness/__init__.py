@@ -29,8 +29,8 @@ One file per behaviour, `tests/test_*.py`. A test gets its world from fixtures (
 - `pki` issues certificates: `pki.issue("localhost").as_config()`, `pki.ca`, `pki.server_context(...)`,
   `pki.client_context(...)`.
 - `wait_until(condition, patience)` instead of a sleep; patience is 30 s unless $OUTRIGGER_TEST_PATIENCE says otherwise.
-- `redis_server(...)`, `sentinels`, `redis_cluster`: real Redis (harness.redis). `members(redis, [[peer], …])`: Outriggers
-  that share one (harness.members), on a loopback address each or in `namespaces` that can be cut off (harness.places).
+- `redis_server(...)`, `sentinels`, `redis_cluster`: real Redis (harness.redis). `members(redis, [[peer], …])` are
+  Outriggers that share one (harness.members), on a loopback address each or in `namespaces` (harness.places).
 - `mcp_server(kind)` starts two real MCP servers (harness.mcp.SERVER_KINDS, tests/servers); harness.mcp.SdkClient is
   a real SDK client (tests/clients), harness.mcp.McpSession a session whose every request can go somewhere else.
 """

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,12 +68,12 @@ class Outrigger:
 
     # -- life
 
-    def start(self) -> None:
-        """Writes the configuration, starts the binary and waits for readiness."""
+    def start(self, until: Callable[[], object] | None = None) -> None:
+        """Writes the configuration, starts the binary and waits for readiness, or `until` something else."""
         self.write_config()
         command = [*self._launcher, outrigger_binary(), "run", "--config", self.config_file]
         self.process = Process("outrigger", command, self.folder)
-        self.process.wait_ready(self.ready, what="outrigger ready")
+        self.process.wait_ready(until or self.ready, what="outrigger ready")
 
     def write_config(self, changes: dict | None = None) -> None:
         """Merges `changes` into the configuration and writes the file; nothing is signalled."""
@@ -142,9 +142,13 @@ class Outrigger:
     def ready(self) -> bool:
         return get(f"{self.admin}/readyz").status_code == 200
 
+    def state(self) -> dict:
+        """What /readyz says, ready or not."""
+        return get(f"{self.admin}/readyz").json()
+
     def generation(self) -> int:
         """Number of a generation that accepts; while two overlap, either may answer."""
-        return get(f"{self.admin}/readyz").json()["generation"]
+        return self.state()["generation"]
 
     def worker_pids(self) -> list[int]:
         """Children of the supervisor, oldest first; a draining generation counts."""
