@@ -30,13 +30,18 @@ _MESSAGE = re.compile(r"^(?:/servers/(?P<id>[^/]+))?/(?:message|messages/)\?.*?s
 class HopStage(Stage):
     """See above; `owner_client()` enters by the owner instead."""
 
+    def __init__(self, *args, plaintext: bool = False):
+        self._plaintext = plaintext
+        super().__init__(*args)
+
     def _make(self, folder: Path, pki: Pki, config: dict) -> Outrigger:
         self.redis = RedisServer(folder / "redis")
         # The listeners of the configuration are the entry's; the owner has one of its own, in plaintext.
         common = {key: value for key, value in config.items() if key != "listeners"}
         plain = {**config["listeners"][0], "address": f"127.0.0.3:{free_port()}"}
         own = [{"listeners": config["listeners"]}, {"listeners": [plain]}]
-        self.members = Members(folder, self.redis, [[self.peer]] * 2, pki, common, own, start=False)
+        trust = None if self._plaintext else pki
+        self.members = Members(folder, self.redis, [[self.peer]] * 2, trust, common, own, start=False)
         self.owner = self.members[1]
         self._claimed: set[bytes] = set()
         self._template: dict = {}

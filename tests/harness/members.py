@@ -28,7 +28,6 @@ class Members:
     """
 
     names = ("one", "two", "three")
-    prefix = "outrigger:"
 
     def __init__(
         self,
@@ -39,9 +38,10 @@ class Members:
         config: dict | None = None,
         own: Sequence[dict] = (),
         places: Sequence[Place] = (),
+        prefix: str = "outrigger:",
         start: bool = True,
     ):
-        self.redis = redis
+        self.redis, self.prefix = redis, prefix
         self.places = list(places) or [loopback(number) for number in range(len(peers))]
         self.all: list[Outrigger] = []
         #: Where each listens for the others.

@@ -1,0 +1,87 @@
+"""Members make themselves known while they live, and are gone from Redis as soon as they are asked to stop."""
+
+import json
+import os
+import signal
+import time
+
+import httpx
+import pytest
+
+from harness import wait_until
+from harness.members import TTL
+
+
+@pytest.fixture
+def two(members, redis_server, mcp_server, pki):
+    return members(redis_server(), [[peer] for peer in mcp_server("python-v1-json").peers], pki)
+
+
+def test_each_publishes_its_address_for_a_short_time(two):
+    client = two.redis.client()
+    for number, address in enumerate(two.addresses):
+        assert json.loads(client.get(two.member_key(number)))["address"] == address
+        assert 0 < client.pttl(two.member_key(number)) <= 1000 * TTL
+    assert set(client.zrange(f"{two.prefix}members", 0, -1)) == set(two.names[:2])
+
+
+def test_it_goes_on_publishing(two):
+    client = two.redis.client()
+    ends = time.monotonic() + 2 * TTL
+    while time.monotonic() < ends:
+        assert client.pttl(two.member_key(0)) > 1000 * TTL / 3
+        time.sleep(0.05)
+
+
+def test_a_graceful_stop_withdraws_it_before_it_stops_serving(two):
+    """As long as it drains, others find its key gone; and a session of its own is still served."""
+    session = two.begin(0)
+    url = two.url(0)
+    stream = httpx.stream("GET", url, headers={"Accept": "text/event-stream", "Mcp-Session-Id": session.id}, timeout=30)
+    with stream as held:
+        assert held.status_code == 200
+        two[0].process.signal(signal.SIGTERM)
+        two.wait_forgotten(0, patience=1)
+        assert two[0].process.running
+        time.sleep(TTL)
+        assert not two.known(0), "it came back while it was draining"
+    two[0].process.wait()
+    assert two.redis.client().zscore(f"{two.prefix}members", two.names[0]) is None
+    session.close()
+
+
+def test_a_reload_does_not_withdraw_it(two):
+    client, gone = two.redis.client(), []
+    for _ in range(2):
+        two[0].process.signal(signal.SIGHUP)
+        ends = time.monotonic() + 3
+        while time.monotonic() < ends:
+            if not client.exists(two.member_key(0)):
+                gone.append(time.monotonic())
+            time.sleep(0.01)
+    assert not gone
+
+
+def test_a_worker_that_crashes_does_not_withdraw_it(two):
+    [worker] = two[0].worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: worker not in two[0].worker_pids() and two[0].ready())
+    two.wait_known(0)
+    assert json.loads(two.redis.client().get(two.member_key(0)))["address"] == two.addresses[0]
+
+
+def test_a_killed_member_is_forgotten_by_itself(two):
+    began = time.monotonic()
+    two[0].kill()
+    two.wait_forgotten(0, patience=TTL + 1)
+    print(f"forgotten after {time.monotonic() - began:.2f} s")
+    two[0].start()
+    two.wait_known(0)
+
+
+def test_it_comes_back_when_redis_does(two):
+    two.redis.restart()
+    two.wait_known(0, 1)
+    session = two.begin(0)
+    assert json.loads(session.call(two.url(1), "count"))["count"] == 1
+    session.close()
