@@ -135,9 +135,10 @@ class Connection:
         assert data.endswith(b"\r\n"), f"chunk of {size} bytes is not followed by CRLF: {data[-20:]!r}"
         return data[:-2]
 
-    def read_request(self, patience: float | None = None) -> Message:
-        """The next request with its body; also kept in `requests`."""
+    def read_request(self, patience: float | None = None, greeting: bytes = b"") -> Message:
+        """The next request with its body; also kept in `requests`. `greeting` is sent between the two."""
         message = self.read_head(patience)
+        self.send(greeting)
         self._read_body(message, patience, to_end=False)
         self.requests.append(message)
         return message
