@@ -85,7 +85,7 @@ def test_tls_at_both_ends_asks_for_the_clients_certificate(raw_upstream, pki):
 def test_a_redis_with_users_and_tls_lets_nobody_else_in(redis_server, pki):
     server = redis_server(login=True, tls=pki, rights="~outrigger:* +get")
     assert server.client().ping()
-    assert server.url == f"rediss://{USER}:{PASSWORD}@{server.address}/0"
+    assert server.url == f"rediss://{USER}:{PASSWORD}@{server.address}"
     restricted = server.client(username=USER)
     assert restricted.get("outrigger:x") is None
     with pytest.raises(redis.exceptions.NoPermissionError):

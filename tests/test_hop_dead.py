@@ -15,7 +15,7 @@ import pytest
 
 from harness import PATIENCE, free_port, wait_until
 from harness.mcp import SERVER_KINDS, McpServers, McpSession
-from harness.members import TTL, Members
+from harness.members import HOST, TTL, Members
 from harness.outrigger import Outrigger
 
 KIND = SERVER_KINDS["python-v1-json"]
@@ -371,7 +371,7 @@ def test_a_member_whose_machine_is_gone(apart, namespaces):
 def test_streams_of_a_dead_member_are_cut_at_once(scene, pki):
     """A client that waits for the next event must hear that none will come."""
     here = scene(pki)
-    headers = {"Accept": "text/event-stream", "Mcp-Session-Id": here.held[0].session.id}
+    headers = {"Accept": "text/event-stream", "Mcp-Session-Id": here.held[0].session.id, "Host": HOST}
     with httpx.stream("GET", here.url, headers=headers, timeout=PATIENCE, trust_env=False) as stream:
         assert stream.status_code == 200
         here.members[OWNER].kill()

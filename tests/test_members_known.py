@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from harness import wait_until
-from harness.members import TTL
+from harness.members import HOST, TTL
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def test_a_graceful_stop_withdraws_it_before_it_stops_serving(two):
     """As long as it drains, others find its key gone; and a session of its own is still served."""
     session = two.begin(0)
     url = two.url(0)
-    stream = httpx.stream("GET", url, headers={"Accept": "text/event-stream", "Mcp-Session-Id": session.id}, timeout=30)
-    with stream as held:
+    headers = {"Accept": "text/event-stream", "Mcp-Session-Id": session.id, "Host": HOST}
+    with httpx.stream("GET", url, headers=headers, timeout=30, trust_env=False) as held:
         assert held.status_code == 200
         two[0].process.signal(signal.SIGTERM)
         two.wait_forgotten(0, patience=1)

@@ -10,11 +10,13 @@ from itertools import count
 
 import httpx
 
+from harness.members import HOST
+
 from .history import Call, History
 
 #: Longer than any pause that a scenario makes.
 _TIMEOUT = 20
-_HEADERS = {"Accept": "application/json, text/event-stream"}
+_HEADERS = {"Accept": "application/json, text/event-stream", "Host": HOST}
 _HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "chaos", "version": "1"}}
 
 

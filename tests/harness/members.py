@@ -16,6 +16,9 @@ from .waiting import PATIENCE, wait_until
 #: In the certificate of every member.
 SERVER_NAME = "outrigger"
 
+#: What clients call every member, as behind a load balancer; MCP servers refuse a `Host` that they do not know.
+HOST = "localhost:80"
+
 #: A member's key lives so long without its beat; ten seconds outside of tests.
 TTL = 2.0
 
@@ -103,7 +106,7 @@ class Members:
 
     def begin(self, number: int, headers: dict | None = None) -> McpSession:
         """A session that member `number` owns, because only its own peers stand behind it."""
-        return McpSession(self.url(number), headers)
+        return McpSession(self.url(number), {"Host": HOST, **(headers or {})})
 
     def member_key(self, number: int) -> str:
         return f"{self.prefix}member:{self.names[number]}"

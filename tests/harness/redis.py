@@ -71,7 +71,7 @@ class RedisServer:
     def url(self) -> str:
         """As Outrigger's `sessions.redis.url` takes it."""
         user = f"{USER}:{PASSWORD}@" if self._login else ""
-        return f"redis{'s' if self._tls else ''}://{user}{self.address}/0"
+        return f"redis{'s' if self._tls else ''}://{user}{self.address}"
 
     def as_config(self) -> dict:
         """In the shape that Outrigger's `sessions.redis` takes."""
