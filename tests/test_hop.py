@@ -55,9 +55,16 @@ def assert_same(upstream: RawUpstream, answers: list[bytes], hidden=()) -> None:
     local, hopped = upstream.requests
     assert hopped.raw_head == local.raw_head
     assert hopped.body == local.body
-    assert answers[1] == answers[0]
+    assert same(answers[1]) == same(answers[0])
     for text in (b"x-outrigger", *hidden):
         assert text not in local.raw_head.lower()
+
+
+def same(answer: bytes) -> tuple:
+    """What a client sees of an answer: its date is a moment's, and where framing fields stand is nobody's business."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    start, *fields = head.split(b"\r\n")
+    return start, sorted(field for field in fields if not field.lower().startswith(b"date:")), body
 
 
 REQUESTS = {
@@ -148,20 +155,17 @@ def test_what_is_refused_never_leaves_the_first_member(stage, body):
             with client:
                 assert client.ask("POST", MCP, body, JSON).status == 400
                 answers.append(client.received)
-    assert answers[0] == answers[1]
+    assert same(answers[0]) == same(answers[1])
     assert not upstream.requests
 
 
-LARGE = b'{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":"%b"}}'
-
-
-@pytest.mark.parametrize(("size", "status"), [(4 << 20, 200), ((4 << 20) + 1, 413)])
-def test_a_body_may_be_as_large_as_the_limit(stage, size, status):
-    body = LARGE % (b"x" * (size - len(LARGE) + 2))
-    assert len(body) == size
-    with stage.playing(answering(ANSWER)) as upstream, stage.client() as client:
-        assert client.ask("POST", MCP, body, JSON).status == status
-    assert len(upstream.requests) == (status == 200)
+def test_a_body_as_large_as_the_limit_crosses(stage):
+    """What has been spliced in comes on top of it."""
+    body = call("tools/call", name="")
+    body = body.replace(b'"name":""', b'"name":"%b"' % (b"x" * ((4 << 20) - len(body))))
+    assert len(body) == 4 << 20
+    upstream, answers = both_ways(stage, answering(ANSWER), "POST", MCP, body, JSON)
+    assert_same(upstream, answers)
 
 
 def reset(connection):
@@ -227,7 +231,7 @@ def test_an_answer_is_the_same_at_the_client(stage, name, body):
             client.ask("POST", MCP, body, JSON)
             answers.append(client.received)
         assert len(upstream.requests) == 1, "never sent again by anybody"
-    assert answers[1] == answers[0]
+    assert same(answers[1]) == same(answers[0])
     assert b"x-outrigger" not in answers[0].lower()
 
 

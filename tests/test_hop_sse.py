@@ -82,7 +82,7 @@ def test_messages_by_every_member_meet_their_stream(world, name):
                 assert time.monotonic() - began < 1
             peer = world.peers[opener]
             assert [message.json["params"] for message in peer.messages] == [{"server_id": "abc"}] * 4
-            assert len({message.raw_head for message in peer.messages if b"127.0.0.2" in message.raw_head}) == 1
+            peer.messages.clear()
         assert not world.peers[1 - opener].messages
     assert not [message for peer in world.peers for message in peer.strangers]
 
