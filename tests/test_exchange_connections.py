@@ -141,12 +141,14 @@ DYING = pytest.mark.parametrize("how", ["fin", "rst"])
 @DYING
 @pytest.mark.parametrize(("method", "body"), RUN_TWICE)
 def test_what_may_run_twice_is_sent_again_once(stage, protocol, how, method, body):
+    if stage.adds and b"initialize" in body:
+        pytest.skip("who begins a session stays where he came in")
     with stage.playing(dying_at_the_second(how), answering(ANSWER)) as upstream, stage.client(protocol) as client:
         client.ask("POST", MCP, call(), JSON)
-        retries = stage.world.metrics()["outrigger_retries_total"]
+        retries = stage.metrics()["outrigger_retries_total"]
         reply = client.ask(method, MCP, body, JSON)
         assert (reply.status, reply.json) == (200, result(ok=True))
-        assert stage.world.metrics()["outrigger_retries_total"] == retries + 1
+        assert stage.metrics()["outrigger_retries_total"] == retries + 1
     assert [len(connection.requests) for connection in upstream.connections] == [2, 1]
     first, again = upstream.connections[0].requests[1], upstream.connections[1].requests[0]
     assert (first.raw_head, first.body) == (again.raw_head, again.body)

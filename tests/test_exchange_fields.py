@@ -107,7 +107,7 @@ def test_nothing_of_the_request_is_invented(stage, protocol, path):
     names = {name.lower() for name, _ in upstream.requests[0].headers}
     forwarded = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
     framing = {"host", "connection", "content-length", "transfer-encoding"}
-    assert names <= {"content-type", "accept"} | forwarded | framing
+    assert names <= {"content-type", "accept"} | forwarded | framing | stage.adds
     assert forwarded <= names
 
 

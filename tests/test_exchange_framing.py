@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness import JSON, LAST_CHUNK, Closed, answering, chunk, response, wait_until
+from harness import JSON, LAST_CHUNK, Closed, answering, chunk, request, response, wait_until
 from harness.stage import BOTH, MCP, a_stage, call, read_all, read_cut, result
 
 stage = a_stage()
@@ -138,7 +138,8 @@ def test_a_client_that_wants_no_keep_alive_gets_none(stage, path, version):
         client.wait_closed()
         # The upstream's connection is another matter.
         with stage.client() as other:
-            assert other.ask("POST", path, call(), JSON).body == BODY
+            other.send(request("POST", path, call(), JSON))
+            assert other.read_response().body == BODY
     assert len(upstream.connections) == 1
 
 

@@ -66,7 +66,7 @@ def test_a_request_without_a_body_is_of_the_old_era(stage, method):
 
 def test_a_session_id_that_a_modern_answer_mints_means_nothing(stage):
     """It goes to the client as it is, and no session is claimed for it."""
-    claimed = stage.world.metrics()["outrigger_sessions_claimed_total"]
+    claimed = stage.metrics()["outrigger_sessions_claimed_total"]
     with stage.playing(answering(response(200, result(), {"Mcp-Session-Id": "minted"}))), stage.client() as client:
         client.ask("POST", MCP, modern(), {**JSON, **FIELDS})
-    assert stage.world.metrics()["outrigger_sessions_claimed_total"] == claimed
+    assert stage.metrics()["outrigger_sessions_claimed_total"] == claimed

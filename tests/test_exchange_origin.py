@@ -29,6 +29,8 @@ OTHERS = {
 
 
 def ask(stage, protocol, path, fields):
+    # To a member this field says that a request goes round in a circle (test_hop_trust).
+    fields = {name: value for name, value in fields.items() if name != "X-Outrigger-Hop" or not stage.adds}
     with stage.playing(ANSWERS) as upstream, stage.client(protocol) as client:
         assert client.ask("POST", path, call(), {**JSON, **fields}).status == 200
     return upstream.requests[0]

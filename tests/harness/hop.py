@@ -30,6 +30,8 @@ _MESSAGE = re.compile(r"^(?:/servers/(?P<id>[^/]+))?/(?:message|messages/)\?.*?s
 class HopStage(Stage):
     """See above; `owner_client()` enters by the owner instead."""
 
+    adds = frozenset({"mcp-session-id"})
+
     def __init__(self, *args, plaintext: bool = False):
         self._plaintext = plaintext
         super().__init__(*args)
@@ -54,6 +56,10 @@ class HopStage(Stage):
             assert client.ask("POST", MCP, call("initialize")).status == 200
         [key] = self.members.session_keys()
         self._template = json.loads(self.redis.client().get(key))
+
+    def metrics(self) -> dict[str, float]:
+        counted = [member.metrics() for member in self.members.all]
+        return {name: sum(metrics.get(name, 0) for metrics in counted) for name in counted[0]}
 
     def end(self) -> None:
         self.members.end()

@@ -154,6 +154,13 @@ class Stage:
     def _make(self, folder: Path, pki: Pki, config: dict) -> Outrigger:
         return Outrigger(folder, [self.peer], config, start=False)
 
+    #: The field that the stage itself adds to requests, if any.
+    adds = frozenset()
+
+    def metrics(self) -> dict[str, float]:
+        """Counted by whoever is on the way."""
+        return self.world.metrics()
+
     def start(self) -> None:
         self.world.start()
 
