@@ -4,11 +4,12 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import pytest
 
-from harness import JSON, response, wait_until
+from harness import JSON, response
 from harness.mcp import SERVER_KINDS, McpServers
 from harness.stage import call, result
 
@@ -38,71 +39,87 @@ def servers(tmp_path_factory):
 
 @pytest.fixture
 def three(members, redis_server, servers, pki):
-    return members(redis_server(), [[peer] for peer in servers.peers], pki, {"sessions": {"ttl": "3s"}})
+    return members(redis_server(), [[peer] for peer in servers.peers], pki)
 
 
-def test_of_two_claims_for_one_session_one_stands(members, redis_server, raw_upstream, pki, at_once):
-    """Two servers that hand out the same id, as none should: nobody is told by turns what either knows."""
-    asked = [[], []]
+class Peer:
+    """A scripted server that gives out the session ids that it is told to; what it was asked."""
 
-    def peer(number):
+    def __init__(self, raw_upstream):
+        self.sessions, self.asked = set(), []
+
         def script(connection):
             while True:
                 message = connection.read_request()
-                asked[number].append(message)
-                fields = {"Mcp-Session-Id": message.header("x-session")} if b'"initialize"' in message.body else {}
-                connection.send(response(200, result(), fields))
+                self.asked.append(message)
+                connection.send(self._answer(message))
 
-        return raw_upstream(script)
+        self.address = raw_upstream(script).address
 
-    world = members(redis_server(), [[peer(number).address] for number in (0, 1)], pki)
-    with httpx.Client(headers=JSON, trust_env=False) as client:
+    def _answer(self, message) -> bytes:
+        if b'"initialize"' in message.body:
+            session = message.header("x-session")
+            self.sessions.add(session)
+            return response(200, result(), {"Mcp-Session-Id": session})
+        session = message.header("mcp-session-id")
+        if session not in self.sessions:
+            return response(404, {"jsonrpc": "2.0", "id": 7, "error": {"code": -32600, "message": "Session not found"}})
+        if message.method == "DELETE":
+            self.sessions.discard(session)
+        return response(200, result())
 
-        def post(number: int, session: str, body: bytes, **headers) -> int:
-            return client.post(
-                world.url(number), content=body, headers={"Mcp-Session-Id": session, **headers}
-            ).status_code
 
-        def begin(number: int, session: str):
+@pytest.fixture
+def scripted(members, redis_server, raw_upstream, pki):
+    """Two members with a scripted peer each; with so short a life, nearly every use of a session renews its claim."""
+    peers = [Peer(raw_upstream), Peer(raw_upstream)]
+    made = members(redis_server(), [[peer.address] for peer in peers], pki, {"sessions": {"ttl": "3s"}})
+    made.peers = peers
+    with httpx.Client(trust_env=False, limits=httpx.Limits(max_connections=32)) as client:
+
+        def send(method: str, number: int, session: str, body: bytes = b"") -> int:
+            headers = {**JSON, "Mcp-Session-Id": session}
+            return client.request(method, made.url(number), content=body, headers=headers).status_code
+
+        def begin(number: int, session: str) -> int:
             headers = {**JSON, "X-Session": session}
-            return lambda: client.post(world.url(number), content=call("initialize"), headers=headers).status_code
+            return client.post(made.url(number), content=call("initialize"), headers=headers).status_code
 
-        winners = set()
-        for round_ in range(ROUNDS):
-            session = f"session-{round_}"
-            statuses = at_once([begin(0, session), begin(1, session)])
-            assert 200 in statuses
-            assert len(world.session_keys()) == round_ + 1
-            for requests in asked:
-                requests.clear()
-            for number in (0, 1, 1, 0):
-                assert post(number, session, call()) == 200
-            counts = sorted((len(requests), number) for number, requests in enumerate(asked))
-            assert [count for count, _ in counts] == [0, 4], "one owner answers, by whichever member"
-            winners.add(counts[1][1])
+        made.send, made.begin = send, begin
+        yield made
+
+
+def test_of_two_claims_for_one_session_one_stands(scripted, at_once):
+    """Two servers that hand out the same id, as none should: nobody is told by turns what either knows."""
+    winners = set()
+    for round_ in range(ROUNDS):
+        session = f"session-{round_}"
+        statuses = at_once([partial(scripted.begin, 0, session), partial(scripted.begin, 1, session)])
+        assert 200 in statuses
+        for peer in scripted.peers:
+            peer.asked.clear()
+        for number in (0, 1, 1, 0):
+            assert scripted.send("POST", number, session, call()) == 200
+        counts = [len(peer.asked) for peer in scripted.peers]
+        assert sorted(counts) == [0, 4], "one owner answers, by whichever member"
+        winners.add(counts.index(4))
     print(f"the winners of {ROUNDS} races: {winners}")
 
 
-def test_a_session_that_one_ends_while_another_uses_it_is_ended(three, at_once):
-    """With so short a life every use renews; a renewal that comes late must not bring the claim back for good."""
-
-    def using(session, number: int):
-        return lambda: session.post(three.url(number), "ping").status_code
-
-    def ending(session):
-        return lambda: session.delete(three.url(1)).status_code
-
-    for _ in range(ROUNDS):
-        session = three.begin(0)
-        statuses = at_once([*(using(session, number) for number in (0, 1, 2, 1, 2)), ending(session)])
-        assert statuses[-1] == 200
-        assert set(statuses) <= {200, 404}
-        for number in (0, 1, 2):
-            assert session.post(three.url(number), "ping").status_code == 404
-        session.close()
-    wait_until(lambda: not three.session_keys(), what="no claim is left behind")
+def test_a_session_that_one_ends_while_another_uses_it_is_ended(scripted, at_once):
+    """A renewal that comes late must not bring the claim back for good."""
+    for round_ in range(ROUNDS):
+        session = f"session-{round_}"
+        assert scripted.begin(0, session) == 200
+        uses = [partial(scripted.send, "POST", number, session, call()) for number in (0, 1, 0, 1, 0, 1)]
+        *used, ended = at_once([*uses, partial(scripted.send, "DELETE", 1, session)])
+        assert ended == 200
+        assert set(used) <= {200, 404}
+        for number in (0, 1):
+            assert scripted.send("POST", number, session, call()) == 404
+    assert not scripted.session_keys(), "no claim is left behind"
     time.sleep(0.3)
-    assert not three.session_keys()
+    assert not scripted.session_keys()
 
 
 def test_a_session_that_all_find_lost_is_lost_once(three, at_once):
@@ -116,8 +133,10 @@ def test_a_session_that_all_find_lost_is_lost_once(three, at_once):
         for session in sessions
         for number in (1, 2, 1, 2)
     ]
-    for answer in at_once(asks):
-        assert (answer.status_code, answer.json()["id"]) == (404, 1)
+    answers = at_once(asks)
+    assert {answer.status_code for answer in answers} == {404}
+    # Who asks when its claim is gone is told by a server that does not know the session either, in that server's words.
+    assert sum(answer.json()["id"] == 1 for answer in answers) >= len(sessions)
     assert not three.session_keys()
     lost = [three[number].metrics()["outrigger_sessions_lost_total"] for number in (1, 2)]
     assert sum(lost) >= len(sessions)

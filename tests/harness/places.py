@@ -11,7 +11,6 @@ from pathlib import Path
 from .paths import system_command
 from .ports import free_port
 
-
 #: At most, for one test.
 _PLACES = 4
 
