@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,11 +27,13 @@ _LONG = 1.6 * TTL
 class Chaos:
     """The world. `namespaces`: None where they are not permitted; then nobody is cut off."""
 
-    def __init__(self, folder: Path, pki: Pki, namespaces: Namespaces | None, seed: int, clients: int = 20):
+    def __init__(self, folder: Path, pki: Pki, namespaces: Namespaces | None, seed: int, clients: int = 12):
         self._namespaces, self._rng = namespaces, random.Random(seed)
         names = ("pod-one", "pod-two", "pod-three")
         places = [namespaces.place(name) for name in names] if namespaces else [loopback(number) for number in range(3)]
-        config = {"timeouts": {"first_byte": "3s"}, "log": {"level": "warn"}}
+        # Patient enough for a busy machine: nobody may be called silent who is only slow.
+        config = {"timeouts": {"first_byte": "3s"}, "member": {"connect_timeout": "500ms"}}
+        config["sessions"] = {"redis": {"timeout": "500ms"}}
         with ExitStack() as ends:
             self.servers = McpServers(_KIND, folder / "servers", count=3, places=places if namespaces else ())
             ends.callback(self.servers.end)
@@ -70,6 +73,15 @@ class Chaos:
         unexplained = [text for text in lost if "abc".index(text[0]) not in lethal]
         assert not unexplained, unexplained
         return history
+
+    def told_after(self) -> dict[str, list[float]]:
+        """Milliseconds until a client was told of a failure, by its kind; as the members account for it."""
+        told = defaultdict(list)
+        for member in self.members.all:
+            for line in member.access_log():
+                if fault := line.get("fault"):
+                    told[fault].append(line["duration_ms"])
+        return told
 
     def _disturb(self, what: str, target: int | str, lethal: bool = False) -> Disturbance:
         disturbance = Disturbance(what, target, time.monotonic(), lethal=lethal)
