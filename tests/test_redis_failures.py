@@ -81,9 +81,9 @@ def servers(tmp_path_factory):
 def sidecar(outrigger, servers, redis_server):
     """`sidecar()` makes one more that shares the Redis `sidecar.redis`."""
 
-    def make(start=True, **changes):
+    def make(**changes):
         sessions = {"registry": "redis", "redis": make.redis.as_config() | {"timeout": "100ms"}, "embedded": None}
-        return outrigger(servers.peers, {"profile": "generic", "sessions": sessions | changes}, start)
+        return outrigger(servers.peers, {"profile": "generic", "sessions": sessions | changes})
 
     make.redis = redis_server()
     return make
@@ -116,7 +116,7 @@ def initialize(world) -> httpx.Response:
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
     message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
     headers = {"Accept": "application/json, text/event-stream"}
-    return httpx.post(endpoint(world), json=message, headers=headers, timeout=PATIENCE, trust_env=False)
+    return httpx.post(endpoint(world), json=message, headers=headers, timeout=PATIENCE, trust_env=False, verify=False)
 
 
 @pytest.mark.parametrize("name", FAILURES)
@@ -140,12 +140,14 @@ def test_redis_fails_and_comes_back(name, sidecar):
             assert_refused(answer, took)
     assert_refused(*timed(lambda: initialize(second)))
     if failure.reads is False:
-        wait_until(lambda: not second.ready(), what="the sidecar is not ready without its registry")
-        assert "registry" in json.dumps(second.state())
+        # All members would leave service together, and with them what needs no registry.
+        assert second.ready()
+        wait_until(lambda: "error" in second.state()["registry"], what="/readyz tells of it")
     assert len(second.worker_pids()) == 1
 
     failure.end(server)
-    wait_until(lambda: initialize(second).status_code == 200 and second.ready(), what="sessions can be begun again")
+    wait_until(lambda: initialize(second).status_code == 200, what="sessions can be begun again")
+    wait_until(lambda: "error" not in second.state()["registry"], what="/readyz is content")
     if not failure.forgets:
         for session, owner in zip(sessions, owners, strict=True):
             assert whoami(session, second) == owner
@@ -160,7 +162,7 @@ def test_what_needs_no_registry_goes_on(name, sidecar):
     FAILURES[name].begin(sidecar.redis)
     modern = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
     for path in ("/health", "/servers/abc/mcp"):
-        answer, took = timed(lambda path=path: httpx.post(world.url + path, json=modern, trust_env=False))
+        answer, took = timed(lambda path=path: httpx.post(world.url + path, json=modern, trust_env=False, verify=False))
         assert answer.status_code != 503, answer.text
         assert took < BOUND
 
@@ -179,15 +181,12 @@ def test_local_sends_an_unknown_session_always_to_the_same_peer(sidecar):
 
 @pytest.mark.parametrize("name", ["down", "paused"])
 def test_a_redis_that_is_not_there_at_the_start(name, sidecar):
-    """It is waited for, nobody waits for it, and the log says so once, not once a try."""
     FAILURES[name].begin(sidecar.redis)
-    world = sidecar(start=False)
-    world.start(until=world.state)
-    assert not world.ready()
+    world = sidecar()
     for _ in range(5):
         assert_refused(*timed(lambda: initialize(world)))
     FAILURES[name].end(sidecar.redis)
-    wait_until(lambda: world.ready() and initialize(world).status_code == 200, what="Redis is found")
+    wait_until(lambda: initialize(world).status_code == 200, what="Redis is found")
     assert len(world.worker_pids()) == 1
     assert world.state()["generation"] == 1
 

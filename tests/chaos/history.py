@@ -69,7 +69,7 @@ class History:
         return found + [text for calls in by_session.values() for text in _of_session(calls)]
 
     def _of_call(self, call: Call):
-        if call.outcome != "cut" and call.answered_id != call.id and not self._lost_already(call):
+        if call.outcome != "cut" and call.answered_id != call.id:
             yield "answered with another id"
         if call.outcome == 200 and call.instance != "abc"[call.owner]:
             yield "answered by a wrong owner"
@@ -81,10 +81,6 @@ class History:
             yield "failed for no reason"
         if call.done - call.sent > self._bound(call):
             yield f"took {call.done - call.sent:.2f} s"
-
-    def _lost_already(self, call: Call) -> bool:
-        """Another call was told so first; then the session is unknown to us, and a server says so in its own words."""
-        return call.outcome == 404 and call.concurrent
 
     def _excused(self, call: Call) -> bool:
         met = [disturbance for disturbance in self.disturbances if disturbance.meets(call)]

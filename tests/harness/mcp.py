@@ -10,7 +10,6 @@ from threading import Lock
 import httpx
 
 from .paths import NODE, NODE_MODULES, TESTS, python
-from .plain import get
 from .places import Place
 from .ports import free_port
 from .processes import Process

@@ -1,5 +1,6 @@
 """Several Outriggers that share one Redis: each a member with a listener for the others, and an upstream of its own."""
 
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -123,5 +124,8 @@ class Members:
         wait_until(lambda: not self.known(number), patience, f"member {self.names[number]} is forgotten")
 
     def session_keys(self) -> set[str]:
-        """The claims in Redis, by their keys."""
-        return set(self.redis.client().scan_iter(f"{self.prefix}session:*", count=1000))
+        """The keys of sessions that have an owner; what is left of a lost one, so that nobody looks again, has none."""
+        client = self.redis.client()
+        keys = list(client.scan_iter(f"{self.prefix}session:*", count=1000))
+        claims = client.mget(keys) if keys else []
+        return {key for key, claim in zip(keys, claims, strict=True) if claim and json.loads(claim)["peer"]}

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,12 +68,12 @@ class Outrigger:
 
     # -- life
 
-    def start(self, until: Callable[[], object] | None = None) -> None:
-        """Writes the configuration, starts the binary and waits for readiness, or `until` something else."""
+    def start(self) -> None:
+        """Writes the configuration, starts the binary and waits for readiness."""
         self.write_config()
         command = [*self._launcher, outrigger_binary(), "run", "--config", self.config_file]
         self.process = Process("outrigger", command, self.folder)
-        self.process.wait_ready(until or self.ready, what="outrigger ready")
+        self.process.wait_ready(self.ready, what="outrigger ready")
 
     def write_config(self, changes: dict | None = None) -> None:
         """Merges `changes` into the configuration and writes the file; nothing is signalled."""

@@ -1,12 +1,10 @@
 """Where members stand: a loopback address each, or a network namespace each, which can be cut off from the others."""
 
-import fcntl
 import os
+import socket
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from .paths import system_command
 from .ports import free_port
@@ -102,14 +100,12 @@ class Namespaces:
         return f"outrigger-{self._index}-{number}"
 
 
-def _own_index():
-    """A number that no other test process on this machine has, with the lock that says so."""
-    folder = Path(tempfile.gettempdir()) / "outrigger-test-namespaces"
-    folder.mkdir(exist_ok=True, mode=0o777)
+def _own_index() -> tuple[int, socket.socket]:
+    """A number that no other process on this machine has, with the socket whose name says so until the process ends."""
     for index in range(256):
-        lock = open(folder / str(index), "w")  # noqa: SIM115 - held open on purpose
+        lock = socket.socket(socket.AF_UNIX)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.bind(f"\0outrigger-test-namespaces-{index}")
             return index, lock
         except OSError:
             lock.close()
