@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from harness import JSON, RawClient, response, wait_until
+from harness import JSON, RawClient, refuses, response, wait_until
 
 SESSIONS = 24
 HELLO = b'{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}'
@@ -82,10 +82,10 @@ def test_sessions_survive_a_killed_worker(world):
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_sessions_survive_a_restart_of_everything(how, world):
     sessions = begin_sessions(world)
-    workers = world.worker_pids()
     world.process.signal(how)
     world.process.wait()
-    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers) or how == signal.SIGKILL)
+    # The worker of a killed supervisor listens until it has noticed.
+    wait_until(lambda: refuses(world.address), what="nobody listens any more")
     world.start()
     all_live(world, sessions)
     world.stop()

@@ -6,7 +6,18 @@ import time
 
 import pytest
 
-from harness import JSON, LAST_CHUNK, RawClient, chunk, event, event_stream_head, free_port, result_for_each, wait_until
+from harness import (
+    JSON,
+    LAST_CHUNK,
+    RawClient,
+    chunk,
+    event,
+    event_stream_head,
+    free_port,
+    refuses,
+    result_for_each,
+    wait_until,
+)
 
 PING = b'{"jsonrpc":"2.0","id":7,"method":"ping"}'
 
@@ -41,14 +52,6 @@ def read_end(client: RawClient) -> None:
 def serves(address: str, tls=None) -> None:
     with RawClient(address, tls) as client:
         assert client.ask("POST", "/mcp", PING, JSON).json["id"] == 7
-
-
-def refuses(address: str) -> bool:
-    try:
-        RawClient(address).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def test_a_listener_moves_and_takes_nobody_with_it(world, over):

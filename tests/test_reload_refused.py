@@ -142,7 +142,7 @@ def test_every_bad_reload_is_refused_explained_and_counted(serving, pki, tmp_pat
     pki.issue("localhost", label="served")
     world.process.signal(signal.SIGHUP)
     wait_until(lambda: world.metrics()[OK] == 1, what="the good reload is counted")
-    assert serving.shown_serial() != serving.serial
+    wait_until(lambda: serving.shown_serial() != serving.serial, what="the newer certificate is shown")
     with RawClient(taken.address) as client:
         assert client.ask("POST", "/mcp", PING, JSON).status == 200
     serving.stream_is_whole()

@@ -35,14 +35,8 @@ from harness.stage import MCP, call
 
 @pytest.fixture
 def a_world(outrigger, raw_upstream):
-    """Outrigger in front of an upstream with these scripts; its supervisor, too, knows that generation 1 serves."""
-
-    def make(*scripts, config=None) -> Outrigger:
-        world = outrigger([raw_upstream(*scripts).address], config)
-        wait_for(world, "generation 1 ready")
-        return world
-
-    return make
+    """Outrigger in front of an upstream with these scripts."""
+    return lambda *scripts, config=None: outrigger([raw_upstream(*scripts).address], config)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ from .outrigger import Outrigger
 from .pki import Identity, Pki
 from .ports import free_port
 from .processes import Process
-from .raw import Connection, RawClient, RawUpstream, answering, result_for_each
+from .raw import Connection, RawClient, RawUpstream, answering, refuses, result_for_each
 from .waiting import PATIENCE, wait_until
 
 #: Headers of a Streamable HTTP POST.
@@ -66,6 +66,7 @@ __all__ = [
     "event_stream_head",
     "free_port",
     "plain",
+    "refuses",
     "request",
     "response",
     "result_for_each",

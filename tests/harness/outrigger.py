@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import signal
 import ssl
 from collections.abc import Sequence
@@ -63,17 +64,20 @@ class Outrigger:
         self.url = f"{'https' if 'tls' in listener else 'http'}://{self.address}"
         self.admin = f"http://{self.config['admin']['address']}"
         self.process: Process | None = None
+        #: Bytes of its log that an earlier process wrote.
+        self._earlier = 0
         if start:
             self.start()
 
     # -- life
 
     def start(self) -> None:
-        """Writes the configuration, starts the binary and waits for readiness."""
+        """Writes the configuration, starts the binary and waits until its supervisor, too, knows that it serves."""
         self.write_config()
+        self._earlier = self.process.err.stat().st_size if self.process else 0
         command = [*self._launcher, outrigger_binary(), "run", "--config", self.config_file]
         self.process = Process("outrigger", command, self.folder)
-        self.process.wait_ready(self.ready, what="outrigger ready")
+        self.process.wait_ready(lambda: self.ready() and self.last_ready(), what="outrigger ready")
 
     def write_config(self, changes: dict | None = None) -> None:
         """Merges `changes` into the configuration and writes the file; nothing is signalled."""
@@ -81,14 +85,14 @@ class Outrigger:
         self.config_file.write_text(yaml.safe_dump(self.config, sort_keys=False))
 
     def reload(self, changes: dict | None = None, patience: float = PATIENCE) -> int:
-        """Writes the configuration, sends SIGHUP and waits until the next generation alone accepts; its number."""
-        before = self.generation()
+        """Writes the configuration, sends SIGHUP and waits until the next generation serves and the last one drains."""
+        before = wait_until(self.last_ready, patience, "a first generation")
         self.write_config(changes)
         self.process.signal(signal.SIGHUP)
-        newer = lambda: (number := self.generation()) > before and number  # noqa: E731
+        newer = lambda: (number := self.last_ready()) > before and number  # noqa: E731
         number = wait_until(newer, patience, f"a generation after {before}")
         # Both accept for a moment, and what the old one took would be answered by its own configuration.
-        wait_until(lambda: f"generation {before} drain" in self.process.err.read_text(errors="replace"), patience)
+        wait_until(lambda: f"generation {before} drain" in self.story(), patience)
         return number
 
     def stop(self, patience: float = PATIENCE) -> None:
@@ -145,6 +149,14 @@ class Outrigger:
     def state(self) -> dict:
         """What /readyz says, ready or not."""
         return get(f"{self.admin}/readyz").json()
+
+    def story(self) -> str:
+        """What this process and its workers wrote to standard error so far."""
+        return self.process.err.read_bytes()[self._earlier :].decode("utf-8", "replace")
+
+    def last_ready(self) -> int:
+        """The generation that the supervisor called ready last, or 0; while two overlap, either may answer /readyz."""
+        return max(map(int, re.findall(r"generation (\d+) ready in ", self.story())), default=0)
 
     def generation(self) -> int:
         """Number of a generation that accepts; while two overlap, either may answer."""

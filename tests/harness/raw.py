@@ -349,3 +349,12 @@ class RawClient(Connection):
 
     def __exit__(self, *_):
         self.close()
+
+
+def refuses(address: str) -> bool:
+    """Nobody listens there."""
+    try:
+        RawClient(address).close()
+    except ConnectionRefusedError:
+        return True
+    return False

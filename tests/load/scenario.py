@@ -40,7 +40,7 @@ class LoadedWorld:
         self.world.start()
         self.generator: Process | None = None
         # Read on from where it was left: with an access line per request it grows long.
-        self._log, self._ready = self.world.process.err.open(), 0
+        self._log, self._unread, self._ready = self.world.process.err.open(), "", 0
         wait_until(lambda: self.generations() == 1, what="the first generation's line in the log")
 
     def begin(self, seconds: float, requests: int = 0, **options) -> None:
@@ -73,7 +73,8 @@ class LoadedWorld:
 
     def generations(self) -> int:
         """How many have been ready; from the log, because while two overlap either may answer /readyz."""
-        self._ready += sum(" ready in " in line for line in self._log)
+        *lines, self._unread = (self._unread + self._log.read()).split("\n")
+        self._ready += sum(" ready in " in line for line in lines)
         return self._ready
 
     def connections(self, pid: int) -> int:
