@@ -17,7 +17,8 @@ async def main(job) -> dict:
     async with AsyncExitStack() as stack:
         if job.transport == "sse":
             # The SSE transport makes its own HTTP client; nothing is seen of its wire.
-            streams = await stack.enter_async_context(sse_client(job.url))
+            # Its 5 s to connect are too few for dozens of jobs in one process.
+            streams = await stack.enter_async_context(sse_client(job.url, timeout=60))
         else:
             streams = await stack.enter_async_context(streamable_http_client(job.url, http_client=http_client))
         session = await stack.enter_async_context(

@@ -14,7 +14,8 @@ async def main(job) -> dict:
     wire = Wire(http_client)
     if job.transport == "sse":
         # The SSE transport makes its own HTTP client; nothing is seen of its wire.
-        transport = sse_client(job.url)
+        # Its 5 s to connect are too few for dozens of jobs in one process.
+        transport = sse_client(job.url, timeout=60)
     else:
         transport = streamable_http_client(job.url, http_client=http_client)
     async with Client(
