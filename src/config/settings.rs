@@ -178,6 +178,15 @@ pub struct RedisServer {
     pub login: RedisLogin,
 }
 
+impl std::fmt::Display for RedisServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RedisLogin {
     pub tls: bool,

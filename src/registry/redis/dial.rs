@@ -85,19 +85,13 @@ impl Dialer {
     }
 
     async fn open(&self, server: &RedisServer, password: Option<&str>) -> Result<(Wire, Ended), String> {
-        let address = format!("{}:{}", server.host, server.port);
-        match timeout(self.patience, self.log_in(server, password, &address)).await {
-            Ok(opened) => opened.map_err(|reason| format!("{address}: {reason}")),
-            Err(_) => Err(format!("{address}: no answer within {:?}", self.patience)),
+        match timeout(self.patience, self.log_in(server, password)).await {
+            Ok(opened) => opened.map_err(|reason| format!("{server}: {reason}")),
+            Err(_) => Err(format!("{server}: no answer within {:?}", self.patience)),
         }
     }
 
-    async fn log_in(
-        &self,
-        server: &RedisServer,
-        password: Option<&str>,
-        address: &str,
-    ) -> Result<(Wire, Ended), String> {
+    async fn log_in(&self, server: &RedisServer, password: Option<&str>) -> Result<(Wire, Ended), String> {
         let stream = self.stream(server).await?;
         let refusal = |error: RedisError| match server.login.tls && error.kind() == ErrorKind::Io {
             true => format!("{error} (does it accept our client certificate?)"),
@@ -107,7 +101,7 @@ impl Dialer {
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(QUEUE);
         let (connection, driver) =
             MultiplexedConnection::new_with_config(&info, stream, config).await.map_err(refusal)?;
-        let (wire, ended) = Wire::new(address.to_string(), connection, driver, self.patience);
+        let (wire, ended) = Wire::new(server.to_string(), connection, driver, self.patience);
         // Only an answer shows that the login sufficed and that the data set is loaded.
         wire.send(&cmd("PING"), false).await.map_err(refusal)?;
         Ok((wire, ended))
@@ -140,17 +134,16 @@ async fn connect(host: &str, port: u16, patience: Duration) -> Result<TcpStream,
 }
 
 fn info(login: &RedisLogin, password: Option<&str>) -> RedisConnectionInfo {
-    let info = RedisConnectionInfo::default()
-        .set_db(login.database)
-        .set_lib_name("outrigger", env!("CARGO_PKG_VERSION"));
+    // Whoever may not say what library it is would stand in the log of refusals with every connection.
+    let info = RedisConnectionInfo::default().set_skip_set_lib_name().set_db(login.database);
     let info = login.username.iter().fold(info, |info, username| info.set_username(username));
     password.into_iter().fold(info, |info, password| info.set_password(password))
 }
 
-/// What went wrong before any key was named.
+/// What went wrong before any key was named. Redis may explain itself at length; the beginning will do.
 fn text(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
-        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        (Some(code), Some(detail)) => format!("{code} {detail}").chars().take(120).collect(),
         _ => error.to_string(),
     }
 }

