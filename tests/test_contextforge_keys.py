@@ -6,6 +6,7 @@ Two gateways on one machine, so that only what was learnt tells their workers ap
 import hashlib
 import json
 import signal
+import statistics
 import time
 
 import pytest
@@ -18,9 +19,10 @@ from harness.mcp import McpSession
 WORKERS = "outrigger:worker:gateway:"
 
 
-@pytest.fixture
-def gateway(tmp_path):
-    running = ContextForge(tmp_path / "contextforge")
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory):
+    """For both tests; the last of them kills a part of it."""
+    running = ContextForge(tmp_path_factory.mktemp("contextforge"))
     yield running
     running.end()
 
@@ -86,13 +88,15 @@ def test_sessions_that_began_at_a_gateway_go_to_it(world, gateway, db):
 def test_a_session_of_a_gateway_that_died_is_lost_at_once(world, gateway, db):
     """The gateways alone: 404 after 30 seconds."""
     learn_both(world, gateway, db)
-    session = begin_at(gateway, 1)
+    sessions = [begin_at(gateway, 1) for _ in range(5)]
     gateway.gateway(1).signal(signal.SIGKILL)
     gateway.gateway(1).wait()
-    assert db.get(f"mcpgw:pool_owner:{session.id}")
-    began = time.monotonic()
-    answer = session.post(through(world, gateway), "tools/list")
-    took = time.monotonic() - began
-    print(f"answered after {1000 * took:.1f} ms")
-    assert (answer.status_code, answer.json()["id"], answer.json()["error"]["code"]) == (404, 1, -32600)
-    assert took < 0.25
+    took = []
+    for session in sessions:
+        assert db.get(f"mcpgw:pool_owner:{session.id}")
+        began = time.monotonic()
+        answer = session.post(through(world, gateway), "tools/list")
+        took.append(1000 * (time.monotonic() - began))
+        assert (answer.status_code, answer.json()["id"], answer.json()["error"]["code"]) == (404, 1, -32600)
+    print(f"answered after {statistics.median(took):.1f} ms, at most {max(took):.1f} ms")
+    assert statistics.median(took) < 250, took
