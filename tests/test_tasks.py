@@ -14,6 +14,7 @@ import pytest
 
 from harness import JSON, LAST_CHUNK, PATIENCE, answering, chunk, event, response
 from harness.mcp import McpServers, ServerKind
+from harness.members import HOST
 from harness.stage import MCP, a_stage, read_all, result
 
 KIND = ServerKind("python-v2-tasks", "tasks_python_v2")
@@ -113,6 +114,23 @@ def test_a_reload_forgets_no_task(world, http):
     world.reload()
     for task_id, instance in tasks:
         assert about(http, url, task_id).json()["result"]["statusMessage"] == instance
+
+
+def test_a_task_is_found_from_every_member(members, redis_server, servers, http):
+    """Each member has one of the servers; every request enters at the member that has the other."""
+    pair = members(redis_server(), [[peer] for peer in servers.peers])
+    http.headers["Host"] = HOST
+    for number, instance in enumerate("abab"):
+        own, other = pair.url(number % 2), pair.url(1 - number % 2)
+        task_id, created_at = begin(http, own, progress=number > 1)
+        assert created_at == instance
+        assert about(http, other, task_id).json()["result"]["statusMessage"] == instance
+        assert about(http, other, task_id, "tasks/cancel").status_code == 200
+        assert about(http, own, task_id).json()["result"]["status"] == "cancelled"
+    task_id, _ = begin(http, pair.url(0), progress=False)
+    pair[0].kill()
+    answer = about(http, pair.url(1), task_id)
+    assert (answer.status_code, answer.json()["id"], answer.json()["error"]["code"]) == (400, 7, -32602)
 
 
 def test_a_task_exists_only_under_its_own_server_id_and_is_no_session(world, http):
