@@ -197,20 +197,11 @@ impl Exchange<'_> {
         if let (Some(Named { key, .. }), Some(claim)) = (&inbound.session, &inbound.claim)
             && !claim.is_of_nobody()
         {
-            self.bury(key, claim).await;
+            if let Err(error) = self.app.registry.bury(key, claim).await {
+                log::warn!("lost session {}: its claim stays: {error}", key.short());
+            }
         }
         inbound.not_found()
-    }
-
-    async fn bury(&self, key: &SessionKey, claim: &Claim) {
-        let registry = &self.app.registry;
-        let buried = match registry.release(key, claim).await {
-            Ok(true) => registry.claim(key, &claim.of_nobody()).await.map(drop),
-            released => released.map(drop),
-        };
-        if let Err(error) = buried {
-            log::warn!("lost session {}: its claim stays: {error}", key.short());
-        }
     }
 
     pub(crate) fn key(&self, session_id: &str) -> SessionKey {

@@ -184,10 +184,26 @@ impl Members {
         }
     }
 
-    /// Publishes this member for another while and learns of the others.
-    pub async fn beat(&self) -> Result<(), RegistryError> {
+    /// Publishes this member, whoever was published under its name before, and learns of the others.
+    pub async fn announce(&self) -> Result<(), RegistryError> {
         let Discovery::Published { ttl, .. } = self.discovery else { return Ok(()) };
         self.store.put(&self.key(&self.me), &self.card.to_json(), ttl).await?;
+        self.beat_and_learn(ttl).await
+    }
+
+    /// Keeps this member published and learns of the others. The card of a generation that has taken over is left alone; should
+    /// that one die before it serves, its card runs out and ours is published again.
+    pub async fn beat(&self) -> Result<(), RegistryError> {
+        let Discovery::Published { ttl, .. } = self.discovery else { return Ok(()) };
+        let held = self.store.get(&self.key(&self.me)).await?;
+        let other = held.as_deref().and_then(Card::from_json);
+        if other.is_none_or(|card| card.instance == self.card.instance) {
+            self.store.put(&self.key(&self.me), &self.card.to_json(), ttl).await?;
+        }
+        self.beat_and_learn(ttl).await
+    }
+
+    async fn beat_and_learn(&self, ttl: Duration) -> Result<(), RegistryError> {
         let now = now();
         self.learn(self.store.beat(&self.all(), &self.me, now, oldest(now, ttl)).await?).await
     }

@@ -117,6 +117,15 @@ impl Registry {
         }
     }
 
+    /// The owner is gone: puts a claim [of nobody](Claim::of_nobody) in the place of this one, if it is still exactly this one;
+    /// says whether it was.
+    pub async fn bury(&self, key: &SessionKey, claim: &Claim) -> Result<bool, RegistryError> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.bury(key, claim).await,
+            Kind::Redis(redis) => redis.bury(key, claim).await,
+        }
+    }
+
     /// Removes the claim if it is still exactly this one (compare-and-delete); says whether it was.
     pub async fn release(&self, key: &SessionKey, claim: &Claim) -> Result<bool, RegistryError> {
         match &self.kind {

@@ -7,11 +7,11 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::event::{Fault, Number};
 
@@ -65,7 +65,7 @@ pub struct Worker {
     reader: Mutex<BufReader<UnixStream>>,
     writer: Mutex<UnixStream>,
     counters: Mutex<Counters>,
-    stopping: AtomicBool,
+    stopping: watch::Sender<bool>,
 }
 
 impl Worker {
@@ -84,7 +84,7 @@ impl Worker {
     fn new(stream: UnixStream) -> io::Result<Self> {
         let writer = Mutex::new(stream.try_clone()?);
         let reader = Mutex::new(BufReader::new(stream));
-        Ok(Self { reader, writer, counters: Mutex::default(), stopping: AtomicBool::new(false) })
+        Ok(Self { reader, writer, counters: Mutex::default(), stopping: watch::Sender::new(false) })
     }
 
     /// Waits for the first order.
@@ -117,7 +117,13 @@ impl Worker {
 
     /// Whether the whole sidecar stops; heard as the numbers are.
     pub fn stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        *self.stopping.borrow()
+    }
+
+    /// Returns once the whole sidecar stops.
+    pub async fn told_to_stop(&self) {
+        // It cannot fail: the sender is here.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 
     /// Returns when the supervisor is gone.
@@ -126,7 +132,7 @@ impl Worker {
         while let Ok(Some(order)) = receive(&mut *reader) {
             match order {
                 Order::Counters(counters) => *held(&self.counters) = counters,
-                Order::Stop => self.stopping.store(true, Ordering::Relaxed),
+                Order::Stop => drop(self.stopping.send_replace(true)),
                 Order::Start(_) => {}
             }
         }

@@ -17,6 +17,9 @@ use crate::supervisor::control::{self, Report};
 /// No connection for this long: a client that was just told to reconnect is somebody else's now.
 const QUIET: Duration = Duration::from_millis(500);
 
+/// The supervisor's word that the whole sidecar stops comes right after SIGTERM.
+const WORD: Duration = Duration::from_millis(100);
+
 /// The terminal's signals reach every process of the foreground group, and `pkill -HUP outrigger` every process of the name; only the supervisor acts on them.
 pub fn ignore_terminal_signals() -> std::io::Result<()> {
     for number in [signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP, signal_hook::consts::SIGQUIT] {
@@ -69,9 +72,12 @@ impl ShutdownSignalWatch for Retire {
 }
 
 impl Retire {
-    /// Before any listener closes, so that the other members stop sending.
+    /// Before any listener closes, so that the other members stop sending. In a reload the member stays: its successor is there.
     async fn withdraw(&self) {
         let Some(members) = &self.app.members else { return };
+        if tokio::time::timeout(WORD, self.channel.told_to_stop()).await.is_err() {
+            return;
+        }
         match members.withdraw().await {
             Ok(true) => log::info!("member {} is withdrawn", members.me),
             Ok(false) => {}

@@ -19,7 +19,7 @@ pub fn announce(app: &App) {
     let Some(members) = app.members.as_ref().filter(|members| members.rhythm().is_some()) else { return };
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
-            match runtime.block_on(async { tokio::time::timeout(FIRST_BEAT, members.beat()).await }) {
+            match runtime.block_on(async { tokio::time::timeout(FIRST_BEAT, members.announce()).await }) {
                 Ok(Ok(())) => log::info!("member {} is published", members.me),
                 Ok(Err(error)) => log::warn!("member {} is not published yet: {error}", members.me),
                 Err(_) => {

@@ -93,6 +93,14 @@ impl Embedded {
         self.written(Task::Release { key: *key, claim: claim.clone(), answer }, receiver).await
     }
 
+    /// Both writes wait for the writer together, so that one commit holds both, or at least their order.
+    pub async fn bury(&self, key: &SessionKey, claim: &Claim) -> Result<bool, RegistryError> {
+        let word = claim.of_nobody();
+        let (released, claimed) = tokio::join!(self.release(key, claim), self.claim(key, &word));
+        claimed?;
+        released
+    }
+
     pub fn count(&self) -> Result<u64, RegistryError> {
         self.table().count().map_err(|e| RegistryError::store(&self.path, "count", e))
     }

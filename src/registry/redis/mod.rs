@@ -31,7 +31,7 @@ use crate::config::settings;
 use line::Ask;
 use link::Link;
 use owners::{Known, Owners};
-use script::{DROP, HOLD, Run, Script, TAKE};
+use script::{DROP, HOLD, Run, SWAP, Script, TAKE};
 pub use store::Store;
 
 /// How often a claim is compared with what another version may have written in other words.
@@ -108,11 +108,29 @@ impl Redis {
     }
 
     pub async fn release(&self, key: &SessionKey, claim: &Claim) -> Result<bool, RegistryError> {
-        const DOING: &str = "release a session";
+        self.end("release a session", &DROP, key, claim, &[]).await
+    }
+
+    pub async fn bury(&self, key: &SessionKey, claim: &Claim) -> Result<bool, RegistryError> {
+        let word = claim.of_nobody().to_json();
+        self.end("bury a session", &SWAP, key, claim, &[&word, self.ttl.as_bytes()]).await
+    }
+
+    /// Runs the script if the key still holds this claim, in whichever version's words; says whether it did.
+    /// `more`: what the script takes after the claim.
+    async fn end(
+        &self,
+        doing: &'static str,
+        script: &'static Script,
+        key: &SessionKey,
+        claim: &Claim,
+        more: &[&[u8]],
+    ) -> Result<bool, RegistryError> {
         self.owners.forget(key);
         let mut value = claim.to_json();
         for _ in 0..READINGS {
-            let Some(held) = self.run(DOING, &DROP, key, &[&value]).await? else { return Ok(false) };
+            let arguments = [&[&value[..]], more].concat();
+            let Some(held) = self.run(doing, script, key, &arguments).await? else { return Ok(false) };
             if held == value {
                 return Ok(true);
             }
@@ -121,7 +139,7 @@ impl Redis {
             }
             value = held;
         }
-        Err(self.link.unreadable(DOING))
+        Err(self.link.unreadable(doing))
     }
 
     pub fn forget(&self, key: &SessionKey) {

@@ -49,6 +49,15 @@ return held",
     )
 });
 
+/// Puts another value in the place of this one; tells what the key held. Arguments: this value, the other, time to live.
+pub static SWAP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local held = redis.call('GET', KEYS[1])
+if held == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+return held",
+    )
+});
+
 /// Names whose last beat is not too old. Arguments: own name, now, the oldest beat that counts.
 pub static BEAT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(

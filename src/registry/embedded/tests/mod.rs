@@ -99,6 +99,18 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
+async fn a_buried_session_is_nobodys() {
+    let folder = TempFolder::new();
+    let (registry, w1, w2) = (open(&folder), owned_by("w1"), owned_by("w2"));
+    registry.claim(&key("s"), &w1).await.unwrap();
+    assert_eq!(registry.bury(&key("s"), &w2).await, Ok(false), "another's claim stays");
+    assert_eq!(registry.ask(&key("s")).unwrap(), Some(w1.clone()));
+    assert_eq!(registry.bury(&key("s"), &w1).await, Ok(true));
+    assert_eq!(registry.ask(&key("s")).unwrap(), Some(w1.of_nobody()));
+    assert_eq!(registry.claim(&key("s"), &w2).await, Ok(Claimed::Held(w1.of_nobody())));
+}
+
+#[tokio::test]
 async fn a_claim_is_set_once_and_released_by_its_owner_only() {
     let folder = TempFolder::new();
     let registry = open(&folder);

@@ -183,6 +183,22 @@ async fn another_version_may_write_the_same_claim_in_other_words() {
 }
 
 #[tokio::test]
+async fn a_buried_session_is_nobodys_for_everybody() {
+    let server = Server::start("");
+    let (one, two, w1) = (member(&server, HOUR), member(&server, HOUR), owned_by("w1"));
+    one.claim(&key("s"), &w1).await.unwrap();
+    assert_eq!(two.bury(&key("s"), &owned_by("w2")).await, Ok(false), "another's claim stays");
+    assert_eq!(two.bury(&key("s"), &w1).await, Ok(true));
+    for member in [&two, &member(&server, HOUR)] {
+        assert_eq!(member.ask(&key("s")).await, Ok(Some(w1.of_nobody())));
+        assert_eq!(member.claim(&key("s"), &owned_by("w2")).await, Ok(Claimed::Held(w1.of_nobody())));
+    }
+    assert!(server.ask::<u64>(&format!("PTTL {}", in_redis(&key("s")))) > 5_000, "not for ever");
+    assert_eq!(two.bury(&key("t"), &w1).await, Ok(false), "nobody had it");
+    assert_eq!(server.ask::<u64>("DBSIZE"), 1);
+}
+
+#[tokio::test]
 async fn what_is_no_claim_that_we_know_is_an_error_and_stays() {
     let server = Server::start("");
     let (one, w1) = (member(&server, HOUR), owned_by("w1"));
