@@ -196,10 +196,9 @@ impl Exchange<'_> {
     pub(crate) async fn lost(&self, inbound: &Inbound) -> Fault {
         if let (Some(Named { key, .. }), Some(claim)) = (&inbound.session, &inbound.claim)
             && !claim.is_of_nobody()
+            && let Err(error) = self.app.registry.bury(key, claim).await
         {
-            if let Err(error) = self.app.registry.bury(key, claim).await {
-                log::warn!("lost session {}: its claim stays: {error}", key.short());
-            }
+            log::warn!("lost session {}: its claim stays: {error}", key.short());
         }
         inbound.not_found()
     }
