@@ -7,9 +7,8 @@ import json
 import os
 import re
 import signal
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 
@@ -77,29 +76,6 @@ def instance(session: McpSession, world) -> str:
     return json.loads(session.call(endpoint(world), "whoami"))["name"]
 
 
-@contextmanager
-def listening_to(server):
-    """Every command that the server is sent meanwhile."""
-    commands, begun = [], threading.Event()
-    with server.client(socket_timeout=None).monitor() as monitor:
-
-        def listen():
-            begun.set()
-            for command in monitor.listen():
-                if "the end" in command["command"]:
-                    return
-                commands.append(command["command"])
-
-        thread = threading.Thread(target=listen)
-        thread.start()
-        begun.wait()
-        try:
-            yield commands
-        finally:
-            server.client().echo("the end")
-            thread.join()
-
-
 def test_a_session_is_kept_until_it_ends(any_redis, keeping, begin):
     world = keeping(any_redis)
     sessions = [begin(world) for _ in range(SESSIONS)]
@@ -120,7 +96,7 @@ def test_a_session_is_kept_until_it_ends(any_redis, keeping, begin):
 
 def test_no_session_id_reaches_redis(redis_server, keeping, begin):
     server = redis_server()
-    with listening_to(server) as commands:
+    with server.listening() as commands:
         world = keeping(server)
         sessions = [begin(world) for _ in range(3)]
         for session in sessions:
@@ -194,7 +170,7 @@ def test_a_hot_session_does_not_ask_redis(redis_server, keeping, begin):
     session = begin(world)
     session.call(endpoint(world), "count")
     [key] = claims(server)
-    with listening_to(server) as commands:
+    with server.listening() as commands:
         for _ in range(100):
             session.call(endpoint(world), "count")
     about_it = [command for command in commands if key in command]

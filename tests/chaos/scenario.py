@@ -1,7 +1,6 @@
 """Three members, each with a real MCP server beside it, and what may befall them: killed, paused, cut off, reloaded."""
 
 import random
-import signal
 import time
 from collections import defaultdict
 from contextlib import ExitStack
@@ -54,7 +53,7 @@ class Chaos:
         self.clients.begin()
         ends, turn = time.monotonic() + seconds, 0
         acts = self._rng.sample(self.acts, len(self.acts))
-        while time.monotonic() < ends:
+        while time.monotonic() < ends or turn < len(acts):
             (acts[turn] if turn < len(acts) else self._rng.choice(self.acts))(self._rng.randrange(3))
             turn += 1
             time.sleep(self._rng.uniform(0.2, 0.8))
@@ -130,9 +129,9 @@ class Chaos:
 
     def reload(self, number: int) -> None:
         """No disturbance: nobody may notice."""
-        self.members[number].process.signal(signal.SIGHUP)
-        self._disturb("reload", "nobody").ended = time.monotonic()
-        time.sleep(1)
+        disturbance = self._disturb("reload", "nobody")
+        self.members[number].reload()
+        disturbance.ended = time.monotonic()
 
     def pause_redis(self, _: int) -> None:
         disturbance = self._disturb("pause Redis", "redis")

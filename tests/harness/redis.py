@@ -1,7 +1,9 @@
 """Real Redis: a server, a master with a replica and three sentinels, a cluster of three masters; ended by pid."""
 
 import signal
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import redis
@@ -17,6 +19,7 @@ from .waiting import PATIENCE, wait_until
 #: The name and the password that a server with `login=True` wants of Outrigger, and of the tests themselves.
 USER, PASSWORD = "outrigger", "only-for-tests"
 _ADMIN = "admin"
+_LAST_WORD = "the end of what the tests hear"
 
 
 class RedisServer:
@@ -90,16 +93,35 @@ class RedisServer:
         options = {"retry": Retry(NoBackoff(), 0), "socket_timeout": PATIENCE, "decode_responses": True} | options
         return redis.Redis(host=self.host, port=self.port, **options)
 
+    @contextmanager
+    def listening(self) -> Iterator[list[str]]:
+        """Every command that it is sent meanwhile, in order."""
+        commands: list[str] = []
+        with self.client(socket_timeout=None).monitor() as monitor:
+
+            def listen():
+                for command in monitor.listen():
+                    if _LAST_WORD in command["command"]:
+                        return
+                    commands.append(command["command"])
+
+            thread = threading.Thread(target=listen, daemon=True)
+            thread.start()
+            try:
+                yield commands
+            finally:
+                self.client().echo(_LAST_WORD)
+                thread.join(PATIENCE)
+
     # -- life
 
-    def start(self, wait: bool = True) -> None:
+    def start(self) -> None:
         config = self.folder / f"{self.name}.conf"
         # Redis writes what it learns (replicas, sentinels) into its file, so only the first start makes it.
         if not config.exists():
             config.write_text("".join(f"{key} {value}\n" for key, value in self._settings.items()))
         self.process = Process(self.name, [system_command("redis-server"), config], self.folder)
-        if wait:
-            self.process.wait_ready(self.answers)
+        self.process.wait_ready(self.answers)
 
     def answers(self) -> bool:
         try:
@@ -148,10 +170,10 @@ class Sentinels:
             self.servers.append(RedisServer(folder, "redis-0", **options))
             self.servers.append(RedisServer(folder, "redis-1", replica_of=self.servers[0], **options))
             replica = self.servers[1].client()
-            wait_until(lambda: replica.info("replication")["master_link_status"] == "up", what="the replica follows")
+            _wait_for(lambda: replica.info("replication")["master_link_status"] == "up", what="the replica follows")
             for number in range(3):
                 self._start_sentinel(number)
-            wait_until(self._know_all, patience=2 * PATIENCE, what="the sentinels know each other and the replica")
+            _wait_for(self._know_all, patience=2 * PATIENCE, what="the sentinels know each other and the replica")
             failed.pop_all()
 
     def as_config(self) -> dict:
@@ -177,7 +199,7 @@ class Sentinels:
             told = [self._ask(number).sentinel_get_master_addr_by_name(self.master_name) for number in range(3)]
             return new.client().role()[0] == "master" and {int(port) for _, port in told} == {new.port}
 
-        wait_until(promoted, patience=2 * PATIENCE, what="the replica is master")
+        _wait_for(promoted, patience=2 * PATIENCE, what="the replica is master")
         return new
 
     def end(self) -> None:
@@ -251,7 +273,7 @@ class Cluster:
             told = server.client().cluster("INFO")
             return told["cluster_state"] == "ok" and told["cluster_known_nodes"] == "3" and told["cluster_size"] == "3"
 
-        wait_until(lambda: all(map(agreed, self.servers)), what="the cluster agrees on its slots")
+        _wait_for(lambda: all(map(agreed, self.servers)), what="the cluster agrees on its slots")
 
 
 def _pings(port: int) -> bool:
@@ -259,3 +281,15 @@ def _pings(port: int) -> bool:
         return redis.Redis(port=port, socket_timeout=PATIENCE).ping()
     except redis.RedisError:
         return False
+
+
+def _wait_for(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
+    """`wait_until`, for servers that cut connections when they change their role."""
+
+    def holds() -> bool:
+        try:
+            return condition()
+        except redis.RedisError:
+            return False
+
+    wait_until(holds, patience, what)
