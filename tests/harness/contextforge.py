@@ -6,10 +6,11 @@ from pathlib import Path
 
 import httpx
 
-from .paths import TESTS, python, system_command
+from .paths import TESTS, python
 from .plain import get
 from .ports import free_port
 from .processes import Process
+from .redis import RedisServer
 from .waiting import wait_until
 
 _SECRET = "a-secret-of-the-tests-only-0123456789abcdef"
@@ -52,24 +53,30 @@ class ContextForge:
     shown = ("tiny-add", "tiny-echo")
     hidden = "tiny-secret-admin"
 
-    def __init__(self, folder: Path, version: str = "1.0.0rc1", gateways: int = 2):
+    def __init__(
+        self, folder: Path, version: str = "1.0.0rc1", gateways: int = 2, settings: dict[str, str] | None = None
+    ):
+        """`settings` are environment variables of the gateways."""
         self._folder = folder
         self._environment = f"contextforge-{version}"
         self._processes: list[Process] = []
         self.peers: list[str] = []
+        self.redis = RedisServer(folder)
+        self.redis_url = f"{self.redis.url}/0"
         with ExitStack() as failed:
             failed.callback(self.end)
-            redis_port, upstream_port = free_port(), free_port()
-            self.redis_url = f"redis://127.0.0.1:{redis_port}/0"
-            self._start_redis(redis_port)
+            upstream_port = free_port()
             self._start("upstream", [python("mcp1"), TESTS / "contextforge" / "upstream.py", upstream_port])
             self._settings = _SETTINGS | {
                 "DATABASE_URL": f"sqlite:///{folder}/gateway.db",
                 "REDIS_URL": self.redis_url,
+                **(settings or {}),
             }
             # One after another: the first makes the database.
             for number in range(gateways):
-                self._start_gateway(f"gateway-{number}")
+                port = free_port()
+                self._start_gateway(f"gateway-{number}", port)
+                self.peers.append(f"127.0.0.1:{port}")
             self.token = self._make_token()
             self.headers = {"Authorization": f"Bearer {self.token}"}
             self.server_id = self._register(f"http://127.0.0.1:{upstream_port}/mcp")
@@ -79,6 +86,7 @@ class ContextForge:
         for process in reversed(self._processes):
             # A gateway would take its time to say goodbye to every session.
             process.end(patience=1)
+        self.redis.end()
 
     def gateway(self, number: int) -> Process:
         """The process behind `peers[number]`."""
@@ -89,19 +97,19 @@ class ContextForge:
         self._processes.append(process)
         return process
 
-    def _start_redis(self, port: int) -> None:
-        options = ["--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", self._folder]
-        redis = self._start("redis", [system_command("redis-server"), *options])
-        redis.wait_ready(lambda: "Ready to accept connections" in redis.out.read_text())
+    def restart(self, number: int) -> None:
+        """The gateway behind `peers[number]`, which has died, comes back on the same port."""
+        dead = self.gateway(number)
+        dead.end()
+        self._processes.remove(dead)
+        self._start_gateway(f"gateway-{number}", int(self.peers[number].rpartition(":")[2]))
 
-    def _start_gateway(self, name: str) -> None:
-        port = free_port()
+    def _start_gateway(self, name: str, port: int) -> None:
         command = [python(self._environment), "-m", "uvicorn", "mcpgateway.main:app"]
         command += ["--host", "127.0.0.1", "--port", port, "--workers", "1"]
         env = self._settings | {"HOST": "127.0.0.1", "PORT": str(port)}
         gateway = self._start(name, command, env)
         gateway.wait_ready(lambda: get(f"http://127.0.0.1:{port}/health").is_success, 90)
-        self.peers.append(f"127.0.0.1:{port}")
 
     def _make_token(self) -> str:
         command = [python(self._environment), "-m", "mcpgateway.utils.create_jwt_token"]
