@@ -23,6 +23,7 @@ run:
 test: setup lint build rust-test blackbox
 
 long: setup build
+	$(SETUP) contextforge-1.0.7
 	$(PYTEST) -m long $(PYTEST_ARGS)
 
 bench: setup build

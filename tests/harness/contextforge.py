@@ -1,5 +1,6 @@
 """Real ContextForge: gateways of one worker each that share a database and a Redis, with an MCP server behind them."""
 
+import os
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
@@ -114,7 +115,10 @@ class ContextForge:
     def _make_token(self) -> str:
         command = [python(self._environment), "-m", "mcpgateway.utils.create_jwt_token"]
         command += ["--username", "admin@example.com", "--exp", "10080", "--secret", _SECRET]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=self._folder)
+        env = {**os.environ, **self._settings}
+        done = subprocess.run(
+            [str(word) for word in command], capture_output=True, text=True, cwd=self._folder, env=env
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.split()[-1]
 
