@@ -88,12 +88,38 @@ impl Idle {
     }
 }
 
-/// Neither closed nor holding bytes that no request asked for.
+/// Neither closed nor holding bytes that no request asked for. Asked outside of tokio's budget: a task that has used its own up would
+/// be told that nothing has come.
 fn still_open(stream: &mut Stream) -> bool {
     use std::future::Future;
     use std::task::{Context, Poll, Waker};
     let mut probe = [0; 1];
-    let read = stream.read(&mut probe);
+    let read = tokio::task::unconstrained(stream.read(&mut probe));
     let mut read = std::pin::pin!(read);
     matches!(read.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use pingora_core::protocols::l4::stream::Stream as Tcp;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_has_used_up_its_turn_sees_a_close_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
+        let mut probe = [0];
+        drop(theirs);
+        assert_eq!(ours.peek(&mut probe).await.unwrap(), 0, "the close has come");
+        let mut stream: Stream = Box::new(Tcp::from(ours));
+        while has_budget_remaining() {
+            consume_budget().await;
+        }
+        assert!(!still_open(&mut stream));
+    }
 }
