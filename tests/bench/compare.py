@@ -6,15 +6,14 @@ what is measured here. Standard output is Markdown; progress goes to standard er
 
 import contextlib
 import os
-import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
 
+from figures import Row, heading, interleaved, introduction, latency_table, ratios, spread, table
 from idle import per_kept_connection, per_stream
 from machine import Processors, allow_many_sockets, memory_of, tree
 from targets import Certificate, Starter, Target, open_session
@@ -43,22 +42,12 @@ FORMS = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: a target, and the session that its requests name."""
-
-    name: str
-    target: Target
-    session: str | None = None
-
-
 def main(form: Form) -> None:
     allow_many_sockets()
     processors = Processors.of_this_machine()
     # The driver shares the load's processor; while something is measured it waits.
     os.sched_setaffinity(0, {processors.load})
-    print(f"Machine: {platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()};", end=" ")
-    print(f"load average before: {os.getloadavg()[0]:.2f}. Median (least-most) of {form.rounds} interleaved rounds.")
+    introduction(form.rounds)
     with tempfile.TemporaryDirectory(prefix="outrigger-bench-") as folder:
         starter = Starter(Path(folder), processors)
         requests(starter, form, processors)
@@ -120,21 +109,6 @@ def check_access_log(outrigger: Target, answered: int) -> None:
     print(f"\nOutrigger's access log: {logged} lines for {answered} counted answers. Errors of any target: 0.")
 
 
-Measured = TypeVar("Measured")
-
-
-def interleaved(
-    what: str, rows: list[Row], rounds: int, measure: Callable[[Row], Measured]
-) -> list[tuple[Row, list[Measured]]]:
-    """Each row once per round, in turn."""
-    results: list[tuple[Row, list[Measured]]] = [(row, []) for row in rows]
-    for number in range(1, rounds + 1):
-        print(f"{what}: round {number} of {rounds}", file=sys.stderr)
-        for row, of_row in results:
-            of_row.append(measure(row))
-    return results
-
-
 def cost_table(label: str, costs: list[tuple[Row, list[Cost]]]) -> None:
     def totals(name: str) -> list[float]:
         return next([one.proxy.total for one in of_row] for row, of_row in costs if row.name == name)
@@ -160,18 +134,6 @@ def cost_table(label: str, costs: list[tuple[Row, list[Cost]]]) -> None:
             ]
         )
     table("target | total | user | system | x bare | x nginx | requests/s | upstream | foreign", lines)
-
-
-def latency_table(label: str, loads: list[tuple[Row, list[Load]]]) -> None:
-    direct = loads[0][1]
-    heading(f"Latency in microseconds, {label} POST, 1 connection in a closed loop")
-    lines = []
-    for row, of_row in loads:
-        p50, p99 = [one.p50 for one in of_row], [one.p99 for one in of_row]
-        added50 = [one.p50 - base.p50 for one, base in zip(of_row, direct, strict=True)]
-        added99 = [one.p99 - base.p99 for one, base in zip(of_row, direct, strict=True)]
-        lines.append([row.name, spread(p50, 0), spread(p99, 0), spread(added50, 0), spread(added99, 0)])
-    table("target | p50 | p99 | added p50 | added p99", lines)
 
 
 # -- memory
@@ -206,32 +168,6 @@ def idle_processes(target: Target) -> str:
 
 def kib(size: float) -> str:
     return f"{size / 1024:.1f} KiB"
-
-
-# -- figures
-
-
-def ratios(values: Iterable[float], bases: Iterable[float]) -> list[float]:
-    return [value / base for value, base in zip(values, bases, strict=True)]
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Median, and least and most where there are several."""
-    middle = f"{median(values):.{digits}f}"
-    return f"{middle} ({min(values):.{digits}f}-{max(values):.{digits}f})" if len(values) > 1 else middle
-
-
-def heading(text: str) -> None:
-    print(f"\n### {text}\n", flush=True)
-
-
-def table(head: str, lines: list[list[str]]) -> None:
-    columns = [cell.strip() for cell in head.split("|")]
-    widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
-    rule = ["-" * width for width in widths]
-    for line in (columns, rule, *lines):
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

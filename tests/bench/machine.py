@@ -37,6 +37,9 @@ class Cpu:
     def total(self) -> float:
         return self.user + self.system
 
+    def __add__(self, other: "Cpu") -> "Cpu":
+        return Cpu(self.user + other.user, self.system + other.system)
+
     def __sub__(self, earlier: "Cpu") -> "Cpu":
         return Cpu(self.user - earlier.user, self.system - earlier.system)
 

@@ -14,12 +14,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from client import PATIENCE, post
-from machine import Processors
+from client import PATIENCE, post, redis_says
+from machine import Processors, tree
 
 HERE = Path(__file__).resolve().parent
 SERVER_ID = "3f2a6c1e9b7d4d5f8a0b1c2d3e4f5a6b"
@@ -86,10 +86,23 @@ admin: {{ address: "{admin}" }}
 log: {{ level: info, format: json }}
 """
 
+MEMBER = """
+profile: contextforge
+threads: 1
+listeners:
+  - {{ name: public, address: "{address}", upstream: gateway }}
+upstreams:
+  gateway: {{ peers: [{{ name: one, address: "{upstream}" }}] }}
+sessions: {{ registry: redis, redis: {{ url: "redis://{redis}", prefix: "{prefix}:", timeout: 2s }} }}
+member: {{ name: {name}, address: "{hop}", advertise: "{hop}", connect_timeout: {patience}, {trust} }}
+admin: {{ address: "{admin}" }}
+log: {{ level: info, format: json }}
+"""
+
 
 @dataclass(frozen=True)
 class Certificate:
-    """PEM files of a self-signed certificate for 127.0.0.1."""
+    """PEM files of a self-signed certificate for 127.0.0.1 and for a member; it is its own authority."""
 
     cert: Path
     key: Path
@@ -99,7 +112,16 @@ class Certificate:
         made = cls(folder / "tls.crt", folder / "tls.key")
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-            + ["-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", made.key, "-out", made.cert],
+            + [
+                "-subj",
+                "/CN=bench",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1,DNS:outrigger",
+                "-keyout",
+                made.key,
+                "-out",
+                made.cert,
+            ],
             check=True,
             capture_output=True,
         )
@@ -108,13 +130,14 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Target:
-    """Something that answers on `address`; `log` holds what it wrote."""
+    """Something that answers on `address`; `log` holds what it wrote. `behind`: processes that share its work."""
 
     name: str
     address: str
     tls: bool
     pid: int
     log: Path
+    behind: tuple[int, ...] = ()
 
 
 class Starter:
@@ -146,7 +169,29 @@ class Starter:
     def _upstream(
         self, name: str, address: str, folder: Path, command: list[str]
     ) -> contextlib.AbstractContextManager[Target]:
-        return running(Target(name, address, False, 0, folder / "log"), command, self._processors.load)
+        return running(Target(name, address, False, 0, folder / "log"), command, self._processors.load, serves)
+
+    @contextlib.contextmanager
+    def redis(self) -> Iterator[Target]:
+        """A Redis that keeps nothing on disk."""
+        folder, address = self._place("redis"), free_address()
+        host, _, port = address.partition(":")
+        command = [
+            "redis-server",
+            "--port",
+            port,
+            "--bind",
+            host,
+            "--dir",
+            str(folder),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
+        target = Target("redis", address, False, 0, folder / "log")
+        with running(target, command, self._processors.load, pongs) as target:
+            yield target
 
     # -- proxies
 
@@ -184,6 +229,21 @@ class Starter:
         with self._proxy("Outrigger", address, tls, folder, command) as target:
             yield target
 
+    @contextlib.contextmanager
+    def member(
+        self, name: str, upstream: Target, redis: Target, prefix: str, tls: Certificate | None, patience: str
+    ) -> Iterator[Target]:
+        """One of several that share what begins with `prefix` in Redis. `tls` and `patience`: between them."""
+        folder, address = self._place(name), free_address()
+        trust = f'tls: {{ cert: "{tls.cert}", key: "{tls.key}", ca: "{tls.cert}" }}' if tls else "plaintext: true"
+        values = {"address": address, "upstream": upstream.address, "redis": redis.address, "hop": free_address()}
+        values |= {"admin": free_address(), "name": name, "prefix": prefix, "trust": trust, "patience": patience}
+        config = folder / "outrigger.yaml"
+        config.write_text(MEMBER.format(**values))
+        command = [os.environ["OUTRIGGER_BIN"], "run", "--config", str(config)]
+        with self._proxy(name, address, None, folder, command) as target:
+            yield target
+
     def _proxy(
         self,
         name: str,
@@ -194,7 +254,7 @@ class Starter:
         end: int = signal.SIGTERM,
     ) -> contextlib.AbstractContextManager[Target]:
         target = Target(name, address, tls is not None, 0, folder / "log")
-        return running(target, command, self._processors.proxy, end)
+        return running(target, command, self._processors.proxy, serves, end)
 
     def _place(self, stem: str) -> Path:
         self._count += 1
@@ -213,13 +273,19 @@ def nginx(folder: Path, server: str, access_log: str = "off") -> list[str]:
 
 
 @contextlib.contextmanager
-def running(target: Target, command: list[str], processor: int, end: int = signal.SIGTERM) -> Iterator[Target]:
+def running(
+    target: Target,
+    command: list[str],
+    processor: int,
+    answers: Callable[[Target], bool],
+    end: int = signal.SIGTERM,
+) -> Iterator[Target]:
     """Runs `command` until the context ends; entered when it answers. The target is given back with its pid."""
     with target.log.open("wb") as output:
         pinned = ["taskset", "--cpu-list", str(processor), *command]
         process = subprocess.Popen(pinned, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
-        await_answer(target, process)
+        await_answer(target, process, answers)
         yield dataclasses.replace(target, pid=process.pid)
     finally:
         process.send_signal(end)
@@ -230,27 +296,40 @@ def running(target: Target, command: list[str], processor: int, end: int = signa
             process.wait()
 
 
-def await_answer(target: Target, process: subprocess.Popen) -> None:
+def await_answer(target: Target, process: subprocess.Popen, answers: Callable[[Target], bool]) -> None:
     """Until a request is answered: a supervisor listens before its worker is ready."""
     deadline = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(OSError):
-            status = post(target.address, PATH, '{"jsonrpc":"2.0","id":1,"method":"ping"}', target.tls).status
-            if status == 200:
+            if answers(target):
                 return
-            raise RuntimeError(f"{target.name} answers {status}:\n{tail(target.log)}")
+            raise RuntimeError(f"{target.name} answers, but not as it should:\n{tail(target.log)}")
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"{target.name} does not answer on {target.address}:\n{tail(target.log)}")
         time.sleep(0.02)
 
 
-def open_session(target: Target) -> str:
+def serves(target: Target) -> bool:
+    return post(target.address, PATH, '{"jsonrpc":"2.0","id":1,"method":"ping"}', target.tls).status == 200
+
+
+def pongs(redis: Target) -> bool:
+    return "redis_version" in redis_says(redis.address, "INFO server")
+
+
+def open_session(target: Target, session: str = SESSION) -> str:
     """Initialises a session through `target`; its id, which the upstream gives as it was asked to."""
     body = '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{}}}'
-    answer = post(target.address, f"{PATH}?session={SESSION}", body)
-    if (answer.status, answer.headers["Mcp-Session-Id"]) != (200, SESSION):
+    answer = post(target.address, f"{PATH}?session={session}", body)
+    if (answer.status, answer.headers["Mcp-Session-Id"]) != (200, session):
         raise RuntimeError(f"{target.name}: no session was opened (status {answer.status}):\n{tail(target.log)}")
-    return SESSION
+    return session
+
+
+def kill(target: Target, number: int) -> None:
+    """Sends a signal to every process of the target, the parent first."""
+    for pid in tree(target.pid):
+        os.kill(pid, number)
 
 
 def free_address() -> str:

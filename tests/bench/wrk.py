@@ -55,7 +55,8 @@ class Wrk:
         """The same, with what it cost the target and the upstream behind it."""
 
         def now() -> tuple[Cpu, Cpu, float]:
-            return cpu_of(target.pid), cpu_of(upstream.pid), busy(self._processors.proxy)
+            proxies = sum((cpu_of(pid) for pid in (target.pid, *target.behind)), Cpu(0, 0))
+            return proxies, cpu_of(upstream.pid), busy(self._processors.proxy)
 
         before = now()
         load = self.press(target, session)

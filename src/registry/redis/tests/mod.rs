@@ -8,6 +8,7 @@ mod cluster;
 mod gateway;
 mod measure;
 mod servers;
+mod sizing;
 mod trouble;
 
 use std::sync::Arc;
