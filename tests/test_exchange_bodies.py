@@ -130,9 +130,11 @@ def test_expect_100_continue(stage, path):
         client.send(head)
         assert client.read_head().status == 100
         client.send(body)
-        assert client.read_response().status == 200
+        answer = client.read_response()
+        assert answer.status == 200
     if path == MCP:
         assert upstream.requests[0].header("expect") is None
+        assert answer.header("connection") != "close", "nothing speaks against another request on it"
 
 
 def test_a_body_that_would_be_too_large_is_not_asked_for(stage):

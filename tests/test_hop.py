@@ -7,6 +7,8 @@ both must be the same bytes at the upstream, and so must both answers.
 
 import gzip
 import json
+import socket
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,9 @@ from harness import (
 )
 from harness.hop import HopStage
 from harness.stage import MCP, call, result
+
+#: In /proc/net/tcp.
+ESTABLISHED = "01"
 
 ANSWER = response(200, result(text="caf\u00e9"), {"X-From-Upstream": "1", "Server": "scripted"})
 
@@ -255,6 +260,25 @@ def test_another_server_id_opens_no_session_over_the_hop(stage):
                 assert client.ask(method, path, body, {**JSON, "Mcp-Session-Id": "of-s1"}).status == 404
     assert not upstream.requests
     assert stage.redis.client().exists(key)
+
+
+def test_one_connection_carries_one_request_after_the_other(stage):
+    body = call("tools/call", name="x")
+    with stage.playing(answering(ANSWER)), stage.client() as client:
+        assert client.ask("POST", MCP, body, JSON).status == 200
+        kept = connections_to(stage.members.addresses[1])
+        for _ in range(5):
+            assert client.ask("POST", MCP, body, JSON).status == 200
+            used = connections_to(stage.members.addresses[1])
+            assert used and used <= kept, "another one was opened"
+
+
+def connections_to(address: str) -> set[str]:
+    """The near ends of what is connected to an address of this machine."""
+    host, _, port = address.partition(":")
+    far = f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{int(port):04X}"
+    sockets = [line.split()[1:4] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {near for near, end, state in sockets if end == far and state == ESTABLISHED}
 
 
 def test_both_members_account_for_the_request(stage):

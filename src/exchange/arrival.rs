@@ -30,7 +30,7 @@ pub async fn arrive(session: &mut Session, app: &App, record: &mut Record) -> pi
     };
     record.take_from(&hop);
     // The other member sends the body only now (`Members::greet`). If it is gone, reading the body will tell.
-    let _ = session.as_downstream_mut().write_continue_response().await;
+    let _ = request::ask_for_body(session).await;
     match serve(session, app, &hop, record).await {
         Err(Stop::Reply(fault)) => reply::to_member(session, app, &fault, record).await,
         ended => finish(session, ended, record),

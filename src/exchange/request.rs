@@ -227,7 +227,7 @@ pub(crate) async fn read_body(session: &mut Session, app: &App, limit: usize) ->
     }
     let encoding = Encoding::of(session.req_header())?;
     if expects_continue(session) {
-        session.as_downstream_mut().write_continue_response().await.map_err(|_| Stop::ClientGone)?;
+        ask_for_body(session).await.map_err(|_| Stop::ClientGone)?;
     }
     let reading = collect(session, limit, announced);
     let body = tokio::time::timeout(app.settings.timeouts.request_body, reading)
@@ -238,6 +238,15 @@ pub(crate) async fn read_body(session: &mut Session, app: &App, limit: usize) ->
         Encoding::Gzip => Ok(decode(flate2::read::MultiGzDecoder::new(&body[..]), limit)?),
         Encoding::Deflate => Ok(decode(flate2::read::ZlibDecoder::new(&body[..]), limit)?),
     }
+}
+
+/// Says `100 Continue`. To Pingora that is an answer before the end of its request, after which it would close the connection.
+pub(crate) async fn ask_for_body(session: &mut Session) -> pingora_core::Result<()> {
+    let downstream = session.as_downstream_mut();
+    downstream.set_close_on_response_before_downstream_finish(false);
+    let asked = downstream.write_continue_response().await;
+    downstream.set_close_on_response_before_downstream_finish(true);
+    asked
 }
 
 /// `announced`: the length that the client promised; no more than a little is set aside for a promise.
