@@ -45,6 +45,8 @@ async fn simulate(members: usize, sessions: usize) {
     beat(&world).await;
     mix(&world).await;
     a_member_dies(&world, sessions).await;
+    the_rest_is_as_it_was(&world, sessions).await;
+    the_new_ones_are_spread(&world, sessions / members).await;
     for command in world.census().calls.keys() {
         assert!(ALLOWED.contains(&command.as_str()), "no member should give {command}");
     }
@@ -230,67 +232,68 @@ async fn mix(world: &Arc<World>) {
 }
 
 /// What became of a client whose member died.
-struct Lost {
+struct Client {
     met: Vec<Met>,
     /// How long until it was told.
     told: Duration,
 }
 
-/// One member dies. Each of its clients comes again by any of the others, every tenth with two requests at the same time by two of them;
-/// told that its session is lost, it begins another one.
+/// One member dies. Each of its clients comes again by any of the others, is told that its session is lost, and begins another one.
 async fn a_member_dies(world: &Arc<World>, sessions: usize) {
     let lost = sessions / world.members.len();
-    let (before, asked, keys, began) = (world.census(), world.asked(), world.census().keys, Instant::now());
-    let watched = world.clone();
+    let (before, asked, watched, began) = (world.census(), world.asked(), world.clone(), Instant::now());
     let peak = Peak::watch(move || watched.asked());
-    let clients =
-        every(world, lost, LANES * world.members.len(), |world, client| client_of_the_dead(world, client))
-            .await;
-    let (took, peak, asked) = (began.elapsed(), peak.end(), world.asked() - asked);
-    let calls = world.census();
-
-    let requests: usize = clients.iter().map(|client| client.met.len()).sum();
-    let released =
-        |client: &Lost| client.met.iter().filter(|met| **met == Met::Lost { released: true }).count();
-    assert!(clients.iter().all(|client| released(client) == 1), "every session is lost exactly once");
-    // For each request: who owns it, does its member live, release; and a claim for each session.
-    assert!(asked <= 3 * requests as u64 + lost as u64, "{asked} commands");
-    assert_eq!(calls.keys, keys, "as many sessions as before");
+    let clients = every(world, lost, LANES * world.members.len(), client_of_the_dead).await;
+    let (took, peak, asked, after) = (began.elapsed(), peak.end(), world.asked() - asked, world.census());
 
     let mut told: Vec<Duration> = clients.iter().map(|client| client.told).collect();
     told.sort();
     println!(
-        "a member dies: {lost} sessions lost and begun anew, with {:.2} commands each {:?}",
+        "a member dies: {lost} sessions lost and begun anew, {:.2} commands each {:?}",
         asked as f64 / lost as f64,
-        calls.calls_since(&before, lost)
+        after.calls_since(&before, lost)
     );
     println!(
-        "all at once: {took:.1?}, at most {peak:.0} commands a second; told after {:.1?} (half of them), {:.1?} (all)",
+        "all of them at once: {took:.1?}, at most {peak:.0} commands a second; told after {:.1?} (half of them) to {:.1?}",
         told[lost / 2],
         told[lost - 1]
     );
-    nothing_else_changed(world, sessions).await;
-    they_are_spread(world, lost).await;
+    let by_this = Met::Lost { by_this: true };
+    for client in &clients {
+        let found_out = client.met.iter().filter(|met| **met == by_this).count();
+        assert!(found_out == 1 && !client.met.contains(&Met::Nobody), "{:?}", client.met);
+    }
+    // A request asks for the owner and for its member, and leaves word; and each client begins one session.
+    let requests: usize = clients.iter().map(|client| client.met.len()).sum();
+    assert!(asked <= 3 * requests as u64 + lost as u64, "{asked} commands");
+    assert_eq!(
+        after.keys - before.keys,
+        lost as u64,
+        "the new sessions, beside what is left of the lost ones"
+    );
 }
 
-async fn client_of_the_dead(world: Arc<World>, client: usize) -> Lost {
+/// Every tenth client has two requests under way, at two members, and another one later, at a third.
+async fn client_of_the_dead(world: Arc<World>, client: usize) -> Client {
     let (session, began) = (key("s", client * world.members.len() + world.dead()), Instant::now());
-    let at = drawn(client, "request");
+    let member = |next| world.alive(drawn(client, "entry") + next);
     let mut met = Vec::new();
+    let told;
     if client % 10 == 0 {
-        let (one, another) = (world.alive(at), world.alive(at + 1));
-        let both = tokio::join!(one.request_to_the_dead(&session), another.request_to_the_dead(&session));
-        met.extend([both.0, both.1]);
+        let both =
+            tokio::join!(member(0).request_to_the_dead(&session), member(1).request_to_the_dead(&session));
+        told = began.elapsed();
+        met.extend([both.0, both.1, member(2).request(&session).await]);
     } else {
-        met.push(world.alive(at).request_to_the_dead(&session).await);
+        met.push(member(0).request_to_the_dead(&session).await);
+        told = began.elapsed();
     }
-    let told = began.elapsed();
     world.alive(drawn(client, "initialize")).begin(&key("new", client)).await;
-    Lost { met, told }
+    Client { met, told }
 }
 
 /// Sessions of the other members are where they were; one of a hundred is asked for.
-async fn nothing_else_changed(world: &Arc<World>, sessions: usize) {
+async fn the_rest_is_as_it_was(world: &Arc<World>, sessions: usize) {
     every(world, sessions / 100, LANES, |world, number| async move {
         let session = number * 100 + number % 100;
         if session % world.members.len() != world.dead() {
@@ -302,7 +305,7 @@ async fn nothing_else_changed(world: &Arc<World>, sessions: usize) {
 }
 
 /// The new sessions of those who lost theirs stand in Redis, at each of the members and peers left in proportion.
-async fn they_are_spread(world: &Arc<World>, lost: usize) {
+async fn the_new_ones_are_spread(world: &Arc<World>, lost: usize) {
     let claims = every(world, lost, LANES, |world, client| async move {
         world.members[world.dead()].registry.ask(&key("new", client)).await.unwrap().unwrap()
     })

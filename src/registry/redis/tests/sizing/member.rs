@@ -26,9 +26,9 @@ pub struct Member {
 pub enum Met {
     Here,
     At(SocketAddr),
-    /// Its member is not there any more; whether it was this request that released the claim.
+    /// Its member is gone; whether it was this request that found out.
     Lost {
-        released: bool,
+        by_this: bool,
     },
     Nobody,
 }
@@ -110,6 +110,7 @@ member: {{ name: {name}, address: '127.0.0.1:8444', advertise: '127.77.{}.{}:1',
         let met = match decide(Ok(asked.as_ref()), asking, Some(&self.name), &self.upstream().peers) {
             Decision::Here(_) => Met::Here,
             Decision::Unclaimed => Met::Nobody,
+            Decision::Lost => Met::Lost { by_this: false },
             Decision::At(member) => match self.members.find(member).await.unwrap() {
                 Some(address) => Met::At(address),
                 None => self.lost(key, asked.as_ref().unwrap()).await,
@@ -120,7 +121,8 @@ member: {{ name: {name}, address: '127.0.0.1:8444', advertise: '127.77.{}.{}:1',
     }
 
     async fn lost(&self, key: &SessionKey, claim: &Claim) -> Met {
-        Met::Lost { released: self.registry.release(key, claim).await.unwrap() }
+        let by_this = self.registry.replace(key, claim, &claim.of_nobody()).await.unwrap();
+        Met::Lost { by_this }
     }
 
     fn upstream(&self) -> &Upstream {
