@@ -25,6 +25,7 @@ test: setup lint build rust-test blackbox
 long: setup build
 	$(SETUP) contextforge-1.0.7
 	$(PYTEST) -m long $(PYTEST_ARGS)
+	$(CARGO) test --release --lib sizing -- --ignored --nocapture
 
 bench: setup build
 	tests/bench/run.sh

@@ -33,19 +33,6 @@ async fn each<F: Future>(what: &str, times: u32, mut act: impl FnMut(u32) -> F) 
     println!("{what}: mean {mean:?}, p50 {:?}, p99 {:?}", at(0.5), at(0.99));
 }
 
-/// Runs `each` of 100 tasks at once; the slowest single act.
-async fn at_once<F>(mut each: impl FnMut(u32) -> F) -> Duration
-where
-    F: Future<Output = Duration> + Send + 'static,
-{
-    let tasks: Vec<_> = (0..100).map(|task| tokio::spawn(each(task))).collect();
-    let mut slowest = Duration::ZERO;
-    for task in tasks {
-        slowest = slowest.max(task.await.unwrap());
-    }
-    slowest
-}
-
 /// Resident memory of this process, in bytes.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -103,67 +90,4 @@ async fn what_it_costs() {
     println!("in Redis: {} bytes a session", per_session(used(&server) - in_redis_before));
     println!("MEMORY USAGE: {}", server.ask::<u64>(&format!("MEMORY USAGE {}", in_redis(&key(1)))));
     println!("in the cache: {} bytes a session", per_session(resident().saturating_sub(here_before)));
-}
-
-/// A hundred members with ten thousand sessions each; some sessions are hot at all of them, and then a member dies.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn a_hundred_members_and_a_million_sessions() {
-    const EACH: u32 = 10_000;
-    let server = Server::start("");
-    let members: Vec<_> = (0..100).map(|_| member(&server, HOUR)).collect();
-    let id = |member: u32, session: u32| key(member * EACH + session);
-    let (before, began) = (used(&server), Instant::now());
-    let slowest = at_once(|at| {
-        let (member, mut slowest) = (members[at as usize].clone(), Duration::ZERO);
-        async move {
-            for session in 0..EACH {
-                let start = Instant::now();
-                assert_eq!(member.claim(&id(at, session), &real_claim()).await, Ok(Claimed::Won));
-                slowest = slowest.max(start.elapsed());
-            }
-            slowest
-        }
-    });
-    println!("claimed: slowest {:?}, all in {:?}", slowest.await, began.elapsed());
-    println!("in Redis: {} bytes a session", (used(&server) - before) / u64::from(100 * EACH));
-
-    // Of each member ten sessions are hot; every other member gets ten requests of each.
-    let (ran, began) = (server.ran("evalsha"), Instant::now());
-    at_once(|at| {
-        let member = members[at as usize].clone();
-        async move {
-            for _ in 0..10 {
-                for hot in (0..100).flat_map(|owner| (0..10).map(move |session| id(owner, session))) {
-                    member.ask(&hot).await.unwrap().unwrap();
-                }
-            }
-            Duration::ZERO
-        }
-    })
-    .await;
-    let ran = server.ran("evalsha") - ran;
-    println!("a million uses: {ran} commands, {:.3} each, in {:?}", ran as f64 / 1e6, began.elapsed());
-
-    // Member 0 dies; every one of its sessions is asked for elsewhere, found lost, released, and begun anew.
-    let (ran, began) = (server.ran("evalsha"), Instant::now());
-    let slowest = at_once(|at| {
-        let (member, mut slowest) = (members[at as usize].clone(), Duration::ZERO);
-        async move {
-            for session in (0..EACH).filter(|session| session % 100 == at) {
-                let start = Instant::now();
-                let lost = id(0, session);
-                member.forget(&lost);
-                let claim = member.ask(&lost).await.unwrap().unwrap();
-                assert_eq!(member.release(&lost, &claim).await, Ok(true));
-                let anew = key(format!("anew {session}"));
-                assert_eq!(member.claim(&anew, &real_claim()).await, Ok(Claimed::Won));
-                slowest = slowest.max(start.elapsed());
-            }
-            slowest
-        }
-    });
-    let slowest = slowest.await;
-    let ran = server.ran("evalsha") - ran;
-    println!("a member's death: {ran} commands, slowest session {slowest:?}, all in {:?}", began.elapsed());
 }

@@ -35,7 +35,8 @@ pub enum Met {
 
 impl Member {
     pub fn start(number: usize, redis: u16) -> Self {
-        let name = format!("outrigger-{number}");
+        // As long as a pod's.
+        let name = format!("outrigger-gateway-7d9f8b6c5d-{number:05}");
         // Of port 1 nobody makes use. Only their order counts, not how long a busy machine takes for them: nothing runs out.
         let yaml = format!(
             "listeners: [{{ address: '127.0.0.1:8080', upstream: gateway }}]
