@@ -9,7 +9,7 @@ from functools import partial
 import httpx
 import pytest
 
-from harness import JSON, response
+from harness import JSON, PATIENCE, response
 from harness.mcp import SERVER_KINDS, McpServers
 from harness.stage import call, result
 
@@ -75,7 +75,8 @@ def scripted(members, redis_server, raw_upstream, pki):
     peers = [Peer(raw_upstream), Peer(raw_upstream)]
     made = members(redis_server(), [[peer.address] for peer in peers], pki, {"sessions": {"ttl": "3s"}})
     made.peers = peers
-    with httpx.Client(trust_env=False, limits=httpx.Limits(max_connections=32)) as client:
+    limits = httpx.Limits(max_connections=32)
+    with httpx.Client(timeout=PATIENCE, trust_env=False, verify=False, limits=limits) as client:
 
         def send(method: str, number: int, session: str, body: bytes = b"") -> int:
             headers = {**JSON, "Mcp-Session-Id": session}

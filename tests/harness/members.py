@@ -20,8 +20,8 @@ SERVER_NAME = "outrigger"
 #: What clients call every member, as behind a load balancer; MCP servers refuse a `Host` that they do not know.
 HOST = "localhost:80"
 
-#: A member's key lives so long without its beat; ten seconds outside of tests.
-TTL = 2.0
+#: A member's key lives so long without its beat; ten seconds outside of tests. Room for all that a test asks meanwhile.
+TTL = 3.0
 
 
 class Members:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import httpx
+import redis
 
 T = TypeVar("T")
 
@@ -16,8 +17,8 @@ PATIENCE = float(os.environ.get("OUTRIGGER_TEST_PATIENCE", "30"))
 def wait_until(condition: Callable[[], T], patience: float = PATIENCE, what: str = "", every: float = 0.02) -> T:
     """Asks `condition` until it is truthy and returns its value; AssertionError after `patience` seconds.
 
-    An AssertionError, OSError or failed HTTP request inside `condition` counts as "not yet" and is shown if patience
-    runs out.
+    An AssertionError, OSError, failed HTTP request or broken connection to Redis inside `condition` counts as "not yet"
+    and is shown if patience runs out.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -26,7 +27,7 @@ def wait_until(condition: Callable[[], T], patience: float = PATIENCE, what: str
             value = condition()
             if value:
                 return value
-        except (AssertionError, OSError, httpx.TransportError) as error:
+        except (AssertionError, OSError, httpx.TransportError, redis.exceptions.ConnectionError) as error:
             problem = error
         if time.monotonic() > deadline:
             name = what or getattr(condition, "__name__", "condition")
