@@ -122,7 +122,7 @@ member: {{ name: {name}, address: '127.0.0.1:8444', advertise: '127.77.{}.{}:1',
     }
 
     async fn lost(&self, key: &SessionKey, claim: &Claim) -> Met {
-        let by_this = self.registry.replace(key, claim, &claim.of_nobody()).await.unwrap();
+        let by_this = self.registry.bury(key, claim).await.unwrap();
         Met::Lost { by_this }
     }
 
