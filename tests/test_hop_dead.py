@@ -15,8 +15,8 @@ import pytest
 
 from harness import PATIENCE, free_port, wait_until
 from harness.mcp import SERVER_KINDS, McpServers, McpSession
-from harness.members import HOST, TTL, Members
-from harness.outrigger import Outrigger
+from harness.members import HOST, QUICK, TTL, Members
+from harness.outrigger import Outrigger, merged
 
 KIND = SERVER_KINDS["python-v1-json"]
 ENTRY, OWNER = 0, 1
@@ -118,9 +118,9 @@ def between(request, pki):
 def scene(members, redis_server, servers):
     scenes = []
 
-    def make(pki=None, warm=True, **options) -> Scene:
+    def make(pki=None, warm=True, config=None) -> Scene:
         peers = [[{"name": "w", "address": peer}] for peer in servers.peers]
-        scenes.append(Scene(members(redis_server(), peers, pki, **options), warm))
+        scenes.append(Scene(members(redis_server(), peers, pki, merged(QUICK, config or {})), warm))
         return scenes[-1]
 
     yield make
@@ -309,7 +309,7 @@ class Places:
         places = [namespaces.place("pod-one"), namespaces.place("pod-two")]
         self.servers = McpServers(KIND, tmp_path / "servers", places=places)
         redis = redis_server(host=namespaces.redis_host)
-        self.scene = Scene(members(redis, [[peer] for peer in self.servers.peers], pki, places=places), warm)
+        self.scene = Scene(members(redis, [[peer] for peer in self.servers.peers], pki, QUICK, places=places), warm)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from harness import (
 )
 from harness.hop import HopStage
 from harness.http1 import request
-from harness.members import SERVER_NAME
+from harness.members import QUICK, SERVER_NAME
 from harness.stage import MCP, Http1Client, call, result
 
 ANSWER = response(200, result())
@@ -43,7 +43,8 @@ GREETING = b"HTTP/1.1 100 Continue\r\n\r\n"
 @pytest.fixture(scope="module", params=["mtls", "plaintext"])
 def stage(request, tmp_path_factory, pki):
     plaintext = request.param == "plaintext"
-    made = HopStage(tmp_path_factory.mktemp("hop"), pki, {"profile": "contextforge"}, {}, {}, plaintext=plaintext)
+    config = {"profile": "contextforge", **QUICK}
+    made = HopStage(tmp_path_factory.mktemp("hop"), pki, config, {}, {}, plaintext=plaintext)
     made.pki = None if plaintext else pki
     try:
         made.start()

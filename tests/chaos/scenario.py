@@ -30,9 +30,7 @@ class Chaos:
         self._namespaces, self._rng = namespaces, random.Random(seed)
         names = ("pod-one", "pod-two", "pod-three")
         places = [namespaces.place(name) for name in names] if namespaces else [loopback(number) for number in range(3)]
-        # Patient enough for a busy machine: nobody may be called silent who is only slow.
-        config = {"timeouts": {"first_byte": "3s"}, "member": {"connect_timeout": "500ms"}}
-        config["sessions"] = {"redis": {"timeout": "500ms"}}
+        config = {"timeouts": {"first_byte": "3s"}}
         with ExitStack() as ends:
             self.servers = McpServers(_KIND, folder / "servers", count=3, places=places if namespaces else ())
             ends.callback(self.servers.end)

@@ -20,6 +20,9 @@ SERVER_NAME = "outrigger"
 #: What clients call every member, as behind a load balancer; MCP servers refuse a `Host` that they do not know.
 HOST = "localhost:80"
 
+#: For tests of how soon a silence is told; all others have patience with a busy machine.
+QUICK = {"member": {"connect_timeout": "100ms"}, "sessions": {"redis": {"timeout": "100ms"}}}
+
 #: A member's key lives so long without its beat; ten seconds outside of tests. Room for all that a test asks meanwhile.
 TTL = 3.0
 
@@ -67,13 +70,14 @@ class Members:
     def _settings(self, number: int, pki: Pki | None) -> dict:
         name, address = self.names[number], self.addresses[number]
         member = {"name": name, "address": address, "advertise": address}
-        member |= {"ttl": f"{TTL:g}s", "connect_timeout": "100ms"}
+        member |= {"ttl": f"{TTL:g}s", "connect_timeout": "1s"}
         if pki:
-            identity = pki.issue(SERVER_NAME, label=f"member-{name}")
+            # Named by what is its own, because several worlds may be made side by side.
+            identity = pki.issue(SERVER_NAME, label=f"member-{address.replace(':', '-')}")
             member["tls"] = {**identity.as_config(), "ca": str(pki.ca), "server_name": SERVER_NAME}
         else:
             member["plaintext"] = True
-        redis = {**self.redis.as_config(), "prefix": self.prefix, "timeout": "100ms"}
+        redis = {**self.redis.as_config(), "prefix": self.prefix, "timeout": "1s"}
         return {
             "profile": "generic",
             "member": member,

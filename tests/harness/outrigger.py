@@ -103,8 +103,11 @@ class Outrigger:
 
     def kill(self) -> None:
         """Supervisor and workers at once, as if the machine were gone."""
+        workers = self.worker_pids()
         self._signal_all(signal.SIGKILL)
         self.process.wait()
+        # As long as one of them is dying its sockets take connections.
+        wait_until(lambda: all(map(_is_dead, workers)), what="the workers are dead")
 
     def pause(self) -> None:
         """Supervisor and workers stand still: their sockets take connections, and nobody reads them."""
@@ -203,3 +206,11 @@ def merged(base: dict, over: dict) -> dict:
         else:
             result[key] = copy.deepcopy(value)
     return result
+
+
+def _is_dead(pid: int) -> bool:
+    """Gone, or waiting for its parent to notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
