@@ -7,6 +7,7 @@ import itertools
 import json
 import socket
 import ssl
+import struct
 import threading
 import time
 from contextlib import contextmanager
@@ -261,6 +262,24 @@ def test_a_member_that_does_not_greet_is_not_sent_the_body(stage):
     assert (answer.status, answer.json["id"]) == (503, 7)
     assert int(answer.header("retry-after")) >= 1
     assert b"tools/call" not in upstream.connections[0].received.split(b"\r\n\r\n", 1)[1]
+
+
+def test_a_member_that_dies_under_a_handshake_is_dead(stage):
+    """A process that is being killed resets what came last, and only then is nobody there."""
+    dying = socket.create_server(("127.0.0.1", 0))
+
+    def die():
+        last, _ = dying.accept()
+        dying.close()
+        last.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        last.close()
+
+    death = threading.Thread(target=die)
+    death.start()
+    with ghost(stage, address=f"127.0.0.1:{dying.getsockname()[1]}") as upstream, stage.client() as client:
+        answer = haunted(client, upstream)
+    death.join()
+    assert (answer.status, answer.json["id"]) == (404, 7)
 
 
 @pytest.mark.parametrize("script", [silent_end, reset, garbage])

@@ -163,21 +163,28 @@ async fn greeted(members: &Members, address: SocketAddr, head: &[u8]) -> Result<
         match members.greet(&mut stream, head).await {
             Ok(()) => return Ok(stream),
             Err(NoGreeting::Silent) => return Err(Evidence::Silent),
-            Err(NoGreeting::Broken(_)) => {}
+            Err(NoGreeting::Refused | NoGreeting::Broken(_)) => {}
         }
     }
     for _ in 0..=AGAIN.0 {
-        let mut stream = members.connect(address).await?;
-        match members.greet(&mut stream, head).await {
-            Ok(()) => return Ok(stream),
-            Err(NoGreeting::Silent) => break,
-            Err(NoGreeting::Broken(reason)) => {
-                log::warn!("the member at {address} did not greet: {reason}");
-                tokio::time::sleep(AGAIN.1).await;
-            }
+        let refusal = match meet(members, address, head).await {
+            Ok(stream) => return Ok(stream),
+            Err(refusal) => refusal,
+        };
+        log::warn!("the member at {address} does not greet: {refusal:?}");
+        match refusal {
+            NoGreeting::Refused => return Err(Evidence::Refused),
+            NoGreeting::Silent => break,
+            NoGreeting::Broken(_) => tokio::time::sleep(AGAIN.1).await,
         }
     }
     Err(Evidence::Silent)
+}
+
+async fn meet(members: &Members, address: SocketAddr, head: &[u8]) -> Result<Stream, NoGreeting> {
+    let mut stream = members.connect(address).await?;
+    members.greet(&mut stream, head).await?;
+    Ok(stream)
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

@@ -18,8 +18,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::config::settings::{Discovery, Member, Settings, UpstreamTls, Verify};
+use crate::error::Fault;
 use crate::registry::{Registry, RegistryError, Store};
-use crate::routing::owner::{Evidence, Listed};
+use crate::routing::owner::Listed;
 use crate::upstream::dial::{Dialer, Timeouts, Unreachable};
 use crate::upstream::pool;
 use crate::upstream::trust::Trust;
@@ -153,10 +154,11 @@ impl Members {
         self.dialer.keep(pool::Key::Member(address), stream);
     }
 
-    pub async fn connect(&self, address: SocketAddr) -> Result<Stream, Evidence> {
-        self.dialer.connect(address).await.map_err(|error| {
-            log::warn!("the member at {address} cannot be reached: {error}");
-            if Unreachable::from(&*error).gone { Evidence::Refused } else { Evidence::Silent }
+    pub async fn connect(&self, address: SocketAddr) -> Result<Stream, NoGreeting> {
+        self.dialer.connect(address).await.map_err(|error| match Unreachable::from(&*error) {
+            Unreachable { gone: true, .. } => NoGreeting::Refused,
+            Unreachable { fault: Fault::ConnectTimeout, .. } => NoGreeting::Silent,
+            _ => NoGreeting::Broken(error.to_string()),
         })
     }
 
@@ -171,7 +173,7 @@ impl Members {
             if said == GREETING { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
         };
         match timeout(self.dialer.timeouts.connect, greeting).await {
-            Ok(greeted) => greeted.map_err(NoGreeting::Broken),
+            Ok(greeted) => greeted.map_err(|error: std::io::Error| NoGreeting::Broken(error.to_string())),
             Err(_) => Err(NoGreeting::Silent),
         }
     }
@@ -263,8 +265,10 @@ fn oldest(now: u64, ttl: Duration) -> u64 {
 /// Why a member did not take a request.
 #[derive(Debug)]
 pub enum NoGreeting {
-    /// The connection ended; if it was a kept-alive one, that says nothing about the member.
-    Broken(std::io::Error),
+    /// Nobody is there.
+    Refused,
+    /// The connection ended, or never came about; if it was a kept-alive one, that says nothing about the member.
+    Broken(String),
     Silent,
 }
 
