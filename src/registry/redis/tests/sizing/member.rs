@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use crate::config;
 use crate::config::settings::UpstreamId;
-use crate::members::Members;
+use crate::members::{Members, NoGreeting};
 use crate::registry::{Claim, Claimed, Counters, Registry, SessionKey, Transport};
 use crate::routing::owner::{Asking, Decision, Evidence, Verdict, decide, judge};
 use crate::upstream::{Upstream, Upstreams};
@@ -76,9 +76,9 @@ member: {{ name: {name}, address: '127.0.0.1:8444', advertise: '127.77.{}.{}:1',
     pub async fn request_to_the_dead(&self, key: &SessionKey) -> Met {
         let (met, claim) = self.locate(key).await;
         let (Met::At(address), Some(claim)) = (&met, claim) else { return met };
-        let evidence = self.members.connect(*address).await.err();
+        let refusal = self.members.connect(*address).await.err();
+        assert!(matches!(refusal, Some(NoGreeting::Refused)), "{refusal:?}");
         let owner = claim.member.as_deref().unwrap();
-        assert_eq!(evidence, Some(Evidence::Refused));
         let (listed, _) = self.members.look_again(owner, *address).await;
         assert_eq!(judge(Evidence::Refused, listed), Verdict::Lost);
         self.lost(key, &claim).await
@@ -122,8 +122,7 @@ member: {{ name: {name}, address: '127.0.0.1:8444', advertise: '127.77.{}.{}:1',
     }
 
     async fn lost(&self, key: &SessionKey, claim: &Claim) -> Met {
-        let by_this = self.registry.bury(key, claim).await.unwrap();
-        Met::Lost { by_this }
+        Met::Lost { by_this: self.registry.bury(key, claim).await.unwrap() }
     }
 
     fn upstream(&self) -> &Upstream {
