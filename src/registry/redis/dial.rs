@@ -183,7 +183,7 @@ impl Wire {
         answer.extract_error()
     }
 
-    /// What the server says it is (`master`, `replica`), if it says so to this user.
+    /// What the server says it is (`master`, `replica`); before Redis 6 it does not say. No user needs leave to ask.
     pub async fn role(&self) -> Option<String> {
         let said = self.send(&cmd("HELLO"), false).await.ok()?;
         let mut said: HashMap<String, Value> = redis::from_redis_value(said).ok()?;

@@ -9,6 +9,7 @@ mod gateway;
 mod measure;
 mod servers;
 mod sizing;
+mod tls;
 mod trouble;
 
 use std::sync::Arc;

@@ -16,9 +16,8 @@ use openssl::x509::{X509, X509Builder, X509NameBuilder};
 use super::servers::{Server, TempFolder, free_port};
 use super::*;
 
-/// What an ACL user of ours must be allowed, and nothing else.
-const ACL: &str =
-    "+ping +get +mget +set +del +exists +pexpire +pttl +eval +evalsha +zadd +zrange +zrem +zremrangebyscore";
+/// What an ACL user of ours must be allowed, and nothing else (in a cluster `+cluster|slots +asking` as well).
+const ACL: &str = "+ping +get +mget +set +del +exists +pexpire +pttl +eval +evalsha +zadd +zrange +zrangebyscore +zrem +zremrangebyscore";
 
 /// A certificate and its key, in two files.
 struct Identity {
@@ -200,7 +199,8 @@ async fn these_commands_are_all_that_must_be_allowed() {
     assert_eq!(member.claim(&key("s"), &w1).await, Ok(Claimed::Won));
     member.forget(&key("s"));
     assert_eq!(member.ask(&key("s")).await, Ok(Some(w1.clone())));
-    assert_eq!(member.release(&key("s"), &w1).await, Ok(true));
+    assert_eq!(member.bury(&key("s"), &w1).await, Ok(true));
+    assert_eq!(member.release(&key("s"), &w1.of_nobody()).await, Ok(true));
     let store = member.store();
     let card = store.key("member:m1");
     store.put(&card, "here", HOUR).await.unwrap();
@@ -211,6 +211,7 @@ async fn these_commands_are_all_that_must_be_allowed() {
     assert!(store.expires_in(&card).await.unwrap().is_some());
     assert_eq!(store.remove_if(&card, "here").await, Ok(true));
     assert_eq!(store.beat(&store.key("members"), "m1", 2, 1).await, Ok(vec!["m1".into()]));
+    assert_eq!(store.beating(&store.key("members"), 1).await, Ok(vec!["m1".into()]));
     store.stop_beating(&store.key("members"), "m1").await.unwrap();
     assert_eq!(store.exists(&store.key("members")).await, Ok(false));
 
