@@ -11,7 +11,7 @@ use quick_cache::sync::Cache;
 
 use crate::registry::{Claim, SessionKey};
 
-/// Most sessions remembered; about 350 bytes each.
+/// Most sessions remembered; some 280 bytes each.
 const SESSIONS: usize = 100_000;
 /// When Redis is asked again that did not answer.
 const RETRY: Duration = Duration::from_secs(1);
