@@ -94,6 +94,11 @@ def endpoint(world) -> str:
     return f"{world.url}/servers/abc/mcp"
 
 
+def begin(world) -> McpSession:
+    """A busy machine is slower now and then than `redis.timeout`."""
+    return wait_until(lambda: McpSession(endpoint(world)), what="a session")
+
+
 def whoami(session: McpSession, world) -> str:
     return json.loads(session.call(endpoint(world), "whoami"))["name"]
 
@@ -145,7 +150,7 @@ def initialize(world) -> httpx.Response:
 def test_redis_fails_and_comes_back(name, sidecar, learnt, asked):
     failure, server = FAILURES[name], sidecar.redis
     first, second = sidecar(), sidecar()
-    sessions = [McpSession(endpoint(first)) for _ in range(4)]
+    sessions = [begin(first) for _ in range(4)]
     owners = [whoami(session, first) for session in sessions]
 
     failure.begin(server)
@@ -190,7 +195,7 @@ def test_what_needs_no_registry_goes_on(name, sidecar, asked):
 
 def test_local_sends_an_unknown_session_always_to_the_same_peer(sidecar):
     first, second = sidecar(), sidecar(on_registry_failure="local")
-    sessions = [McpSession(endpoint(first)) for _ in range(24)]
+    sessions = [begin(first) for _ in range(24)]
     sidecar.redis.stop()
     outcomes = [[session.post(endpoint(second), "ping").status_code for _ in range(3)] for session in sessions]
     assert all(len(set(statuses)) == 1 for statuses in outcomes), outcomes
@@ -215,7 +220,7 @@ def test_a_redis_that_is_not_there_at_the_start(name, sidecar, asked):
 @pytest.mark.parametrize("planted", ["a list", "no JSON", "another version's", "an empty text"])
 def test_a_key_that_holds_something_else_costs_that_session_only(planted, sidecar, asked):
     first, second = sidecar(), sidecar()
-    session, other = McpSession(endpoint(first)), McpSession(endpoint(first))
+    session, other = begin(first), begin(first)
     client = sidecar.redis.client()
     keys = set(client.scan_iter("outrigger:session:*"))
     other.delete(endpoint(first))
@@ -235,7 +240,7 @@ def test_a_key_that_holds_something_else_costs_that_session_only(planted, sideca
 
 def test_a_cut_connection_costs_nothing_that_was_learnt_and_is_made_anew(sidecar, asked):
     first, second = sidecar(), sidecar()
-    sessions = [McpSession(endpoint(first)) for _ in range(10)]
+    sessions = [begin(first) for _ in range(10)]
     owners = [whoami(session, first) for session in sessions]
     client = sidecar.redis.client()
     refused = 0
@@ -257,7 +262,7 @@ def test_a_new_master_is_found(outrigger, servers, sentinels):
         return outrigger(servers.peers, {"profile": "generic", "sessions": sessions})
 
     first, second = sidecar(), sidecar()
-    sessions = [McpSession(endpoint(first)) for _ in range(6)]
+    sessions = [begin(first) for _ in range(6)]
     owners = [whoami(session, first) for session in sessions]
     replica = next(server for server in sentinels.servers if server is not sentinels.master())
     wait_until(lambda: replica.client().dbsize() >= len(sessions), what="the replica has the claims")
@@ -276,7 +281,7 @@ def test_a_new_master_is_found(outrigger, servers, sentinels):
     # The old one comes back as a master that nobody has told yet; nobody believes it.
     old = next(server for server in sentinels.servers if server is not new)
     old.start()
-    fresh = McpSession(endpoint(first))
+    fresh = begin(first)
     assert whoami(fresh, second) == whoami(fresh, first)
     assert len(set(new.client().scan_iter("outrigger:session:*"))) >= len(sessions) + 1
     fresh.close()
@@ -292,7 +297,7 @@ def test_a_cluster_that_loses_a_master(outrigger, servers, redis_cluster, asked)
     begun = []
 
     def every_master_has_some() -> bool:
-        begun.append(McpSession(endpoint(first)))
+        begun.append(begin(first))
         return len(begun) >= 15 and all(server.client().dbsize() for server in redis_cluster.servers)
 
     wait_until(every_master_has_some, every=0)

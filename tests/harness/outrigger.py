@@ -209,8 +209,10 @@ def merged(base: dict, over: dict) -> dict:
 
 
 def _is_dead(pid: int) -> bool:
-    """Gone, or waiting for its parent to notice."""
+    """Gone, or waiting for its parent to notice, with the last of its threads and so of its sockets."""
+    process = Path(f"/proc/{pid}")
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        ended = (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return ended and len(list((process / "task").iterdir())) == 1
     except (FileNotFoundError, ProcessLookupError):
         return True
