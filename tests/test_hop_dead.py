@@ -391,7 +391,6 @@ def test_streams_of_a_dead_member_are_cut_at_once(scene, pki):
 
 
 def test_no_call_is_run_twice_however_often_its_owner_dies(scene, pki):
-    """Clients that try again after every 503 and after every cut, while the owner's member dies again and again."""
     here = scene(pki)
     for _ in range(3):
         here.members[OWNER].kill()
