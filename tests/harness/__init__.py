@@ -33,6 +33,11 @@ One file per behaviour, `tests/test_*.py`. A test gets its world from fixtures (
   Outriggers that share one (harness.members), on a loopback address each or in `namespaces` (harness.places).
 - `mcp_server(kind)` starts two real MCP servers (harness.mcp.SERVER_KINDS, tests/servers); harness.mcp.SdkClient is
   a real SDK client (tests/clients), harness.mcp.McpSession a session whose every request can go somewhere else.
+
+A busy machine is no fault of Outrigger's. Where chance decides, a test goes on until it has (`wait_until`), not for so
+many tries. What is counted or logged is awaited. A bound in seconds lies far below whatever else could end the wait, and
+far above what a busy machine adds; a promise in milliseconds is kept by the median of several. Within a time-out of
+Outrigger's something must succeed only if it is a second or more.
 """
 
 from . import plain

@@ -8,15 +8,15 @@ from pathlib import Path
 
 # Below Linux's ephemeral range, so that no outgoing connection takes one between our look and the server's bind.
 _RANGE = range(18000, 32000)
-_held = {}
+_held: set[int] = set()
+#: Byte n of this file is locked by whoever holds port n; one descriptor serves for all of them.
+_LOCKS = open(Path(tempfile.gettempdir()) / "outrigger-test-ports.lock", "w")  # noqa: SIM115 - held open on purpose
 
 
 def free_port() -> int:
     """A TCP port that is free on 127.0.0.1 and that no other test process on this machine is handed meanwhile."""
-    folder = Path(tempfile.gettempdir()) / "outrigger-test-ports"
-    folder.mkdir(exist_ok=True, mode=0o777)
     for port in random.sample(_RANGE, len(_RANGE)):
-        if port in _held or not _claim(folder, port):
+        if port in _held or not _claim(port):
             continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -28,13 +28,11 @@ def free_port() -> int:
     raise RuntimeError("no free port")
 
 
-def _claim(folder: Path, port: int) -> bool:
-    """Takes the port's lock file for the life of this process."""
-    lock = open(folder / str(port), "w")  # noqa: SIM115 - held open on purpose
+def _claim(port: int) -> bool:
+    """Takes the port's lock for the life of this process."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(_LOCKS, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
     except OSError:
-        lock.close()
         return False
-    _held[port] = lock
+    _held.add(port)
     return True
