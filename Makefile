@@ -10,8 +10,8 @@ PYTHON := $(CACHE)/harness/bin/python
 # One profile for everything, so that the dependencies are compiled once.
 CARGO := cargo --locked
 PYTEST := $(PYTHON) -m pytest tests
-# -n 2 --dist loadfile halves the time of the black-box tests where nothing else runs.
-PYTEST_ARGS ?=
+# A file at a time in each of two processes; the tests are made for a busy machine.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .PHONY: run test long bench build setup lint rust-test blackbox
 
@@ -24,7 +24,7 @@ test: setup lint build rust-test blackbox
 
 long: setup build
 	$(SETUP) contextforge-1.0.7
-	$(PYTEST) -m long $(PYTEST_ARGS)
+	$(PYTEST) -m long
 	$(CARGO) test --release --lib sizing -- --ignored --nocapture
 
 bench: setup build
