@@ -35,8 +35,8 @@ One file per behaviour, `tests/test_*.py`. A test gets its world from fixtures (
   a real SDK client (tests/clients), harness.mcp.McpSession a session whose every request can go somewhere else.
 
 A busy machine is no fault of Outrigger's. Where chance decides, a test goes on until it has (`wait_until`), not for so
-many tries. What is counted or logged is awaited. A bound in seconds lies far below whatever else could end the wait, and
-far above what a busy machine adds; a promise in milliseconds is kept by the median of several. Within a time-out of
+many tries. What is counted or logged is awaited. A bound in seconds lies far below whatever else could end the wait,
+and far above what a busy machine adds; a promise in milliseconds is kept by the median of several. Within a time-out of
 Outrigger's something must succeed only if it is a second or more.
 """
 
