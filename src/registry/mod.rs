@@ -100,7 +100,7 @@ impl Registry {
     /// ours: it is renewed and won.
     ///
     /// # Errors
-    /// After [`RegistryError::Timeout`] the claim may still come to stand.
+    /// After [`RegistryError::Timeout`] and [`RegistryError::Silent`] the claim may still come to stand.
     pub async fn claim(&self, key: &SessionKey, claim: &Claim) -> Result<Claimed, RegistryError> {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.claim(key, claim).await,

@@ -96,7 +96,7 @@ pub struct Lost(pub Option<Instant>);
 impl Lost {
     pub fn lose(&mut self, name: &str, reason: &str) -> Instant {
         *self.0.get_or_insert_with(|| {
-            warn!("registry {name}: lost: {reason}; sessions whose owner is known go on");
+            warn!("registry {name}: out of reach: {reason}; sessions whose owner is known go on");
             Instant::now()
         })
     }
