@@ -62,10 +62,13 @@ def call(number: int, outcome, count=None, **changes) -> Call:
 
 KILLED = [Disturbance("kill", 0, began=2, ended=2.5, lethal=True)]
 
+CUT_OFF = [Disturbance("cut off", 0, began=1.01, ended=6, lethal=True)]
+
 GOOD = {
     "in order": ([call(1, 200, 1), call(2, 200, 2)], []),
     "a dead owner": ([call(1, 200, 1), call(2, 502), call(3, 503), call(4, 200, 3), call(5, 404)], KILLED),
     "concurrent": ([call(1, 200, 2, concurrent=True), call(1, 200, 1, concurrent=True)], []),
+    "an owner that is cut off while it works": ([call(1, 200, 1, done=6.5)], CUT_OFF),
     "an entry that dies": ([call(1, "cut", answered_id=None)], [Disturbance("kill", 1, 0.5, 1)]),
 }
 BAD = {
@@ -84,6 +87,7 @@ BAD = {
     "cut for no reason": ([call(2, "cut", answered_id=None)], KILLED),
     "not told to try again": ([call(2, 503, retry_after=False)], KILLED),
     "late": ([call(1, 200, 1, done=4)], []),
+    "late after a cut": ([call(1, 200, 1, done=10)], CUT_OFF),
     "another status": ([call(2, 500)], KILLED),
 }
 

@@ -14,8 +14,6 @@ UNKNOWN = (502, 504, "cut")
 
 #: Seconds that an answer may take where nothing is wrong with the member that gives it; the machine may be busy.
 BOUND = 2.5
-#: Longer, where the owner was disturbed after it had taken the call: `timeouts.first_byte` and some.
-OWNER_BOUND = 5.0
 #: A disturbance is felt so long after it has ended: a connection that broke in it is found broken later.
 AFTERMATH = 1.5
 
@@ -111,10 +109,12 @@ class History:
         ]
 
     def _bound(self, call: Call) -> float:
-        targets = {disturbance.target for disturbance in self.disturbances if disturbance.meets(call)}
-        if call.entry in targets:
+        """Who was disturbed when it had taken the call answers when it can."""
+        met = [disturbance for disturbance in self.disturbances if disturbance.meets(call)]
+        if call.entry in {disturbance.target for disturbance in met}:
             return inf
-        return OWNER_BOUND if call.owner in targets else BOUND
+        held = [disturbance.ended - call.sent for disturbance in met if disturbance.target == call.owner]
+        return max([0, *held]) + BOUND
 
     def summary(self) -> dict:
         answers = defaultdict(list)
