@@ -327,9 +327,24 @@ def open_session(target: Target, session: str = SESSION) -> str:
 
 
 def kill(target: Target, number: int) -> None:
-    """Sends a signal to every process of the target, the parent first."""
-    for pid in tree(target.pid):
+    """Sends a signal to every process of the target, the parent first; returns when what was killed is dead."""
+    pids = tree(target.pid)
+    for pid in pids:
         os.kill(pid, number)
+    deadline = time.monotonic() + PATIENCE
+    while number == signal.SIGKILL and any(alive(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{target.name} does not die")
+        time.sleep(0.001)
+
+
+def alive(pid: int) -> bool:
+    """A process that ends keeps its sockets until its last thread is gone."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 def free_address() -> str:
