@@ -273,6 +273,18 @@ def test_one_connection_carries_one_request_after_the_other(stage):
             assert used and used <= kept, "another one was opened"
 
 
+def test_a_connection_outlives_what_fails_behind_it(stage):
+    """A peer that died costs each of its sessions an answer, and none of them a handshake between the members."""
+    used = []
+    with stage.client() as client:
+        for number in range(5):
+            stage.claim(f"lost-{number}", "s1")
+            answer = client.ask("POST", MCP, call(), {**JSON, "Mcp-Session-Id": f"lost-{number}"})
+            assert answer.status == 404
+            used.append(connections_to(stage.members.addresses[1]))
+    assert all(used) and all(later <= used[0] for later in used), "another one was opened"
+
+
 def connections_to(address: str) -> set[str]:
     """The near ends of what is connected to an address of this machine."""
     host, _, port = address.partition(":")

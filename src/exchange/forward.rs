@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_proxy::Session;
 
 use crate::account::Record;
@@ -80,7 +81,10 @@ impl<'e> Exchange<'e> {
                     record.member_peer = Some(source.peer_name(self.upstream).to_owned());
                     return Ok(Answer { head, http, source });
                 }
-                Some(fault) => self.failed_there(&mut way, fault, inbound).await?,
+                Some(fault) => {
+                    give_back(&way, http, &head.headers).await;
+                    self.failed_there(&mut way, fault, inbound).await?;
+                }
             }
         }
     }
@@ -151,6 +155,18 @@ struct Way<'w> {
     address: SocketAddr,
     /// It was found at another address than before; once is enough.
     moved: bool,
+}
+
+/// A member that had to fail a request is well itself: its connection carries the next one.
+async fn give_back(way: &Way<'_>, mut http: Http1, headers: &HeaderMap) {
+    let ended =
+        text(headers, "content-length") == Some("0") && matches!(http.read_body_bytes().await, Ok(None));
+    if ended {
+        http.respect_keepalive();
+        if let Some(stream) = http.reuse().await {
+            way.members.keep(way.address, stream);
+        }
+    }
 }
 
 /// How often a new connection that breaks before its greeting is tried again, and after what pause: a process that is being
