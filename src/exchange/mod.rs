@@ -23,6 +23,7 @@ use pingora_proxy::Session;
 use crate::account::{Record, RouteKind};
 use crate::app::App;
 use crate::error::Fault;
+use crate::mcp::public_url::address::Ours;
 use crate::registry::Transport;
 use crate::routing::route::Route;
 use crate::upstream::Upstream;
@@ -158,7 +159,7 @@ pub(crate) struct Exchange<'e> {
 }
 
 /// Who is at the downstream end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Side<'e> {
     /// A client. `scope`: whether the path's server id is spliced in; `public`: what the client calls us.
     Client { scope: bool, public: &'e Public },
@@ -207,6 +208,14 @@ impl<'e> Exchange<'e> {
         match owner {
             Owner::Far(far) => self.forward(session, far, outbound, inbound, record).await,
             Owner::Near(near) => self.send(session, *near, &outbound.wire, inbound, record).await,
+        }
+    }
+
+    /// What is public, where that is ours to say.
+    fn ours(&self) -> Option<Ours<'_>> {
+        match self.side {
+            Side::Client { public, .. } => Some(public.ours(self.upstream)),
+            Side::Member => None,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::mcp::public_url::challenge;
 use crate::upstream::Upstream;
 
 /// How a request and its answer look from outside.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Public {
     /// By the listener's `trusted_proxies`.
     pub origin: Origin,
