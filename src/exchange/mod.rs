@@ -10,6 +10,7 @@ mod gateway;
 pub(crate) mod outbound;
 mod ownership;
 pub(crate) mod public;
+mod redirect;
 pub(crate) mod relay;
 mod reply;
 mod request;
@@ -186,9 +187,10 @@ impl<'e> Exchange<'e> {
 
         let owner = self.locate(&mut inbound).await?;
         let hop = self.hop(&owner, &inbound, record.id);
-        let outbound = outbound::rewrite(session, self.app, &inbound, public, hop.as_ref());
+        let mut outbound = outbound::rewrite(session, self.app, &inbound, public, hop.as_ref());
 
         let answer = self.ask(session, &owner, &outbound, &inbound, record).await?;
+        let answer = self.followed(session, answer, &owner, &mut outbound, &inbound, record).await?;
         self.note_session(&inbound, &answer).await?;
         let task = NewTask::of(&inbound, &answer.head);
         // The answer may be a stream that lives for days; the request need not live with it.

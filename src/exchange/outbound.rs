@@ -2,6 +2,8 @@
 //! Takes the request as it came in and what is public about it, gives the wire form; the pass-through uses the same rules.
 //! Surprise: `Accept-Encoding` is not passed on, because an answer that we must read (an event, an error) has to come uncompressed.
 
+use std::ops::Range;
+
 use http::header;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -17,8 +19,23 @@ use super::request::Inbound;
 /// A request in wire form.
 pub(crate) struct Outbound {
     pub wire: Vec<u8>,
+    /// Where path and query stand.
+    path: Range<usize>,
     /// Where the body begins.
     pub body_at: usize,
+}
+
+impl Outbound {
+    pub fn path(&self) -> &[u8] {
+        &self.wire[self.path.clone()]
+    }
+
+    /// The same request for another path.
+    pub fn go_to(&mut self, path: &str) {
+        self.body_at = self.body_at - self.path.len() + path.len();
+        self.wire.splice(self.path.clone(), path.bytes());
+        self.path.end = self.path.start + path.len();
+    }
 }
 
 /// Room 5, second half: the request as it goes out. The same function for every path that a request can take: one that is
@@ -34,7 +51,9 @@ pub(crate) fn rewrite(
     write_head(&mut wire, session.req_header(), app.settings.profile, inbound, public, hop);
     let body_at = wire.len();
     wire.extend_from_slice(&inbound.body);
-    Outbound { wire, body_at }
+    let path_at = inbound.method.as_str().len() + 1;
+    let path = path_at..path_at + origin_form(session.req_header()).len();
+    Outbound { wire, path, body_at }
 }
 
 /// Path and query as they stood in the request line, also where that named a whole URL (RFC 9112 §3.2.2).

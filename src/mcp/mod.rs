@@ -1,5 +1,6 @@
 //! The rules of MCP and HTTP that Outrigger applies: JSON-RPC messages (`jsonrpc`), the splice (`splice`), event streams (`sse`), answers
-//! cut short (`whole`), tasks (`task`), forwarded headers (`forwarded`), public addresses (`public_url`) and the fields of heads (`fields`, `cors`).
+//! cut short (`whole`), tasks (`task`), forwarded headers (`forwarded`), public addresses (`public_url`), redirects (`redirect`) and
+//! the fields of heads (`fields`, `cors`).
 //! Pure: bytes in, bytes or decisions out; nothing here knows the configuration, a socket or a clock.
 
 pub mod authority;
@@ -10,6 +11,7 @@ mod json;
 pub mod jsonrpc;
 mod message;
 pub mod public_url;
+pub mod redirect;
 mod refusal;
 pub mod splice;
 pub mod sse;
