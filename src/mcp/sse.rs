@@ -198,11 +198,14 @@ fn span_of_data(held: &[u8], lines: Range<usize>) -> Option<Range<usize>> {
     let mut spans = held[lines].split(|byte| matches!(byte, b'\r' | b'\n')).filter_map(|line| {
         let end = start + line.len();
         start = end + 1;
-        let value = line.strip_prefix(b"data:")?;
-        Some(end - value.strip_prefix(b" ").unwrap_or(value).len()..end)
+        match line.strip_prefix(b"data:") {
+            Some(value) => Some(Some(end - value.strip_prefix(b" ").unwrap_or(value).len()..end)),
+            // Without a colon it is a line of data that has no value.
+            None => (line == b"data").then_some(None),
+        }
     });
     let span = spans.next()?;
-    spans.next().is_none().then_some(span)
+    span.filter(|_| spans.next().is_none())
 }
 
 #[cfg(test)]
@@ -295,6 +298,7 @@ mod tests {
             &b"event: endpoint\ndata: /a\ndata: b\n\n"[..],
             b"event: endpoint\ndata: /a\xff\n\n",
             b"event: endpoint\ndata\n\n",
+            b"event: endpoint\ndata\ndata: /a\n\n",
         ] {
             let (released, endpoint) = read(&[stream]);
             assert_eq!(released, stream);
