@@ -30,6 +30,8 @@ class ServerKind:
     sdk: str
     transport: str = "streamable"
     json: bool = False
+    #: It does not look at Host and Origin.
+    unguarded: bool = False
 
     @property
     def reference(self) -> bool:
@@ -68,6 +70,7 @@ class ServerKind:
             *_script(TESTS / "servers", self.sdk),
             *("--name", instance, "--port", str(port), "--transport", self.transport),
             *(["--json"] if self.json else []),
+            *(["--unguarded"] if self.unguarded else []),
         ]
 
 
