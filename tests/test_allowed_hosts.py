@@ -9,15 +9,15 @@ import pytest
 from harness import JSON, answering, response, wait_until
 from harness.stage import BOTH, MCP, OPEN, a_stage, call, result
 
-#: What a listener on loopback does unless it is told otherwise.
-stage = a_stage()
+#: What a listener on loopback does unless it is told otherwise. All this is decided before a request could hop.
+stage = a_stage(hop="never")
 LISTED = {
     "allowed_hosts": ["mcp.example.com", "b.example:8443", "c.example:*"],
     "allowed_origins": ["https://app.example.com", "d.example:*", "null"],
     "trusted_proxies": ["127.0.0.0/8"],
 }
-listed = a_stage(plain=LISTED, tls=LISTED)
-anybody = a_stage(plain=OPEN, tls=OPEN)
+listed = a_stage(plain=LISTED, tls=LISTED, hop="never")
+anybody = a_stage(plain=OPEN, tls=OPEN, hop="never")
 
 ANSWERS = answering(response(200, result()))
 

@@ -12,10 +12,11 @@ from harness.stage import BOTH, OPEN, a_stage, call, read_all
 HOST = "MCP.example.com:8443"
 SESSION = "session_id=0f2a-b"
 
-stage = a_stage(plain=OPEN, tls=OPEN)
-absolute = a_stage({"rewrite": {"endpoint": "absolute"}}, plain=OPEN, tls=OPEN)
+# An event stream of HTTP+SSE never hops: whoever takes it owns its session.
+stage = a_stage(plain=OPEN, tls=OPEN, hop="never")
+absolute = a_stage({"rewrite": {"endpoint": "absolute"}}, plain=OPEN, tls=OPEN, hop="never")
 nested_listener = {"public_url": {"external_url": "https://mcp.example.com/gate"}, **OPEN}
-nested = a_stage(plain=nested_listener, tls=nested_listener)
+nested = a_stage(plain=nested_listener, tls=nested_listener, hop="never")
 
 
 def stream(stage, protocol, pieces, path="/servers/s1/sse", host=HOST, slowly=0):
