@@ -17,6 +17,8 @@ LISTED = {
     "trusted_proxies": ["127.0.0.0/8"],
 }
 listed = a_stage(plain=LISTED, tls=LISTED, hop="never")
+PREFIXED = {"public_url": {"external_url": "http://localhost/gate"}, "trusted_proxies": ["127.0.0.0/8"]}
+prefixed = a_stage(plain=PREFIXED, tls=PREFIXED, hop="never")
 anybody = a_stage(plain=OPEN, tls=OPEN, hop="never")
 
 ANSWERS = answering(response(200, result()))
@@ -118,6 +120,19 @@ def test_a_trusted_proxys_word_is_looked_at_as_well(listed, protocol):
 
 
 @BOTH
+def test_nor_does_a_prefix_hide_what_was_written(prefixed, protocol):
+    for host, path, status in [("localhost", "/gate", 200), ("evil.example", "/gate", 403), ("evil.example", "", 403)]:
+        assert ask(prefixed, protocol, host, path + MCP, X_Forwarded_Host="localhost")[0].status == status, (host, path)
+
+
+def test_a_client_of_old_that_names_no_host(stage):
+    """HTTP/1.0; no browser speaks it."""
+    with stage.playing(ANSWERS), stage.client() as client:
+        client.send(b"POST /mcp HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(call()) + call())
+        assert client.read_response().status == 200
+
+
+@BOTH
 def test_who_asks_for_it_takes_anybody(anybody, protocol):
     for host, origin in [("evil.example", "http://evil.example"), ("a", "null"), ("b:1", "app://x")]:
         assert ask(anybody, protocol, host, Origin=origin)[0].status == 200
@@ -188,8 +203,8 @@ def test_the_log_says_what_would_have_to_be_allowed(outrigger, raw_upstream):
         with world.client() as client:
             client.ask("POST", MCP, call(), {**JSON, **fields})
     for words in (
-        'listener public: `allowed_hosts` has no entry for Some("evil.example:8080")',
-        'listener public: `allowed_origins` has no entry for "https://evil.example"',
+        'listener public: `allowed_hosts` does not have "evil.example:8080"',
+        'listener public: `allowed_origins` does not have "https://evil.example"',
     ):
         wait_until(lambda words=words: any(words == line.get("message") for line in world.log()), what=words)
     metrics = world.metrics()

@@ -25,6 +25,8 @@ pub(crate) struct Public {
     pub origin: Origin,
     /// By its `public_url`.
     pub base: Base,
+    /// The host as the hop wrote it, whatever it claims beside it.
+    pub host: Option<String>,
     /// A page in a browser will read the answer.
     pub for_page: bool,
 }
@@ -32,10 +34,13 @@ pub(crate) struct Public {
 impl Public {
     /// `None`: nobody named a host.
     pub fn of(session: &Session, listener: &Listener) -> Option<Self> {
-        let origin = origin(session, listener)?;
+        let head = session.req_header();
+        let host = head.headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+        let host = host.or(head.uri.authority().map(|authority| authority.as_str()));
+        let origin = origin(session, host, listener)?;
         let base = listener.public_url.base(&origin);
-        let for_page = session.req_header().headers.contains_key(header::ORIGIN);
-        Some(Self { origin, base, for_page })
+        let for_page = head.headers.contains_key(header::ORIGIN);
+        Some(Self { origin, base, host: host.map(str::to_owned), for_page })
     }
 
     pub fn ours<'p>(&'p self, upstream: &'p Upstream) -> Ours<'p> {
@@ -54,11 +59,9 @@ impl Public {
     }
 }
 
-fn origin(session: &Session, listener: &Listener) -> Option<Origin> {
+fn origin(session: &Session, host: Option<&str>, listener: &Listener) -> Option<Origin> {
     let head = session.req_header();
     let address = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
-    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.or(head.uri.authority().map(|authority| authority.as_str()));
     // HTTP/1.0 may leave `Host` out; HTTP/1.1 upstream may not.
     let local = host.is_none().then(|| session.server_addr().map(|address| address.to_string())).flatten();
     let hop = forwarded::Hop {

@@ -75,16 +75,26 @@ pub(super) fn classify(
 
 /// Whether the listener takes requests for this host and from this page.
 fn allowed(head: &RequestHeader, listener: &Listener, public: &Public, is_mcp: bool) -> Result<(), Fault> {
-    let written = head.headers.get(header::HOST).map(text);
-    let written = written.or_else(|| head.uri.authority().map(|authority| authority.as_str()));
-    if !listener.allowed.takes_host(written, &public.origin.authority) {
-        log::warn!("listener {}: `allowed_hosts` has no entry for {written:?}", listener.name);
+    let (written, seen) = (public.host.as_deref(), &*public.origin.authority);
+    if !listener.allowed.takes_host(written, seen) {
+        let host = excerpt(written.unwrap_or(seen));
+        match written {
+            Some(written) if written != seen => log::warn!(
+                "listener {}: `allowed_hosts` must have {host:?} and, as a trusted proxy claims it, {seen:?}",
+                listener.name
+            ),
+            _ => log::warn!("listener {}: `allowed_hosts` does not have {host:?}", listener.name),
+        }
         return Err(Fault::HostNotAllowed);
     }
     if is_mcp || head.headers.contains_key(header::UPGRADE) {
         for origin in head.headers.get_all(header::ORIGIN).iter().map(text) {
             if !listener.allowed.takes_origin(origin, &public.base) {
-                log::warn!("listener {}: `allowed_origins` has no entry for {origin:?}", listener.name);
+                log::warn!(
+                    "listener {}: `allowed_origins` does not have {:?}",
+                    listener.name,
+                    excerpt(origin)
+                );
                 return Err(Fault::OriginNotAllowed);
             }
         }
@@ -92,7 +102,12 @@ fn allowed(head: &RequestHeader, listener: &Listener, public: &Public, is_mcp: b
     Ok(())
 }
 
-/// What is no text is no host and no origin, and is refused as such.
+/// What is no text is no origin, and is refused as such.
 fn text(value: &HeaderValue) -> &str {
     value.to_str().unwrap_or_default()
+}
+
+/// For the log: nobody may fill it by a long name.
+fn excerpt(text: &str) -> &str {
+    text.get(..100).unwrap_or(text)
 }
