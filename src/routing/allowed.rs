@@ -3,7 +3,7 @@
 //! Surprise: a browser can be led here by a name that somebody else's DNS points at us, and then it holds our answers for that page's own.
 //! Only the name in `Host` tells; upstreams that look at it see the one that we send them.
 
-use crate::mcp::authority::{Authority, is_loopback, is_same_host};
+use crate::mcp::authority::{Authority, is_loopback, is_same_host, is_scheme};
 use crate::mcp::public_url::Base;
 
 /// `allowed_hosts` and `allowed_origins` of a listener.
@@ -127,12 +127,6 @@ impl Origin {
         scheme.as_ref().is_none_or(|scheme| scheme.eq_ignore_ascii_case(its_scheme))
             && Authority::parse(authority).is_some_and(|authority| host.fits(authority))
     }
-}
-
-/// RFC 3986 §3.1.
-fn is_scheme(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! other origin than the one they called, so a name that nobody knows there (`0.0.0.0`, a pod's) can only be the server's own.
 
 use super::Base;
-use crate::mcp::authority::{Authority, is_loopback, is_same_host};
+use crate::mcp::authority::{Authority, is_loopback, is_same_host, is_scheme};
 
 /// What is public about an upstream, and how to know its own addresses.
 #[derive(Clone, Copy)]
@@ -48,8 +48,9 @@ impl Ours<'_> {
         }
         let inside = self.base.prefixed(&named_by_endpoint(reference, path)?);
         let public = match form {
-            EndpointForm::Path => inside,
-            EndpointForm::Absolute => self.base.origin() + &inside,
+            // Two slashes would begin the name of a host.
+            EndpointForm::Path if !inside.starts_with("//") => inside,
+            EndpointForm::Path | EndpointForm::Absolute => self.base.origin() + &inside,
         };
         (public != reference).then_some(public)
     }
@@ -128,12 +129,8 @@ impl<'r> Reference<'r> {
     }
 }
 
-/// RFC 3986 §3.1.
 fn scheme_of(text: &str) -> Option<&str> {
-    let (scheme, _) = text.split_once(':')?;
-    let sound = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-    sound.then_some(scheme)
+    text.split_once(':').map(|(scheme, _)| scheme).filter(|scheme| is_scheme(scheme))
 }
 
 fn is_one_of(text: &str, one: &str, other: &str) -> bool {
@@ -264,6 +261,12 @@ mod tests {
                 Some("https://mcp.example.com/message?S"),
                 Some("/gate/message?S"),
             ),
+            (
+                "http://pod-7//evil/m?S",
+                Some("https://mcp.example.com//evil/m?S"),
+                Some("https://mcp.example.com//evil/m?S"),
+                Some("/gate//evil/m?S"),
+            ),
             ("//pod-7?S", Some("/?S"), Some("https://mcp.example.com/?S"), Some("/gate/?S")),
             ("message?S", None, Some("https://mcp.example.com/servers/a/message?S"), None),
             ("?S", None, Some("https://mcp.example.com/servers/a/sse?S"), None),
@@ -315,7 +318,8 @@ mod tests {
             }
             if let Some(endpoint) = ours.endpoint(&reference, form, "/x/sse") {
                 let absolute = form == EndpointForm::Absolute;
-                prop_assert!(endpoint.starts_with(if absolute { &begin } else { &base.prefix }), "{endpoint}");
+                let inside = endpoint.starts_with(&base.prefix) && !endpoint.starts_with("//");
+                prop_assert!(endpoint.starts_with(&begin) || (inside && !absolute), "{endpoint}");
                 prop_assert_eq!(ours.endpoint(&endpoint, form, "/x/sse"), None, "{}", endpoint);
             }
         }
