@@ -50,11 +50,11 @@ impl Public {
     /// The fields that tell the upstream where a request came from; all others that could were dropped.
     pub fn fields(&self) -> [(&'static str, Cow<'_, str>); 5] {
         [
-            ("Host", self.base.authority.as_str().into()),
-            ("X-Forwarded-Host", self.base.authority.as_str().into()),
-            ("X-Forwarded-For", self.origin.client.to_string().into()),
-            ("X-Forwarded-Proto", self.base.scheme().into()),
-            ("X-Forwarded-Port", self.base.port().to_string().into()),
+            ("host", self.base.authority.as_str().into()),
+            ("x-forwarded-host", self.base.authority.as_str().into()),
+            ("x-forwarded-for", self.origin.client.to_string().into()),
+            ("x-forwarded-proto", self.base.scheme().into()),
+            ("x-forwarded-port", self.base.port().to_string().into()),
         ]
     }
 }

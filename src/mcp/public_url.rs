@@ -2,7 +2,7 @@
 //! Takes a listener's `public_url` and a request's [`Origin`], gives its [`Base`]; neighbours apply it to answers: [`address`] to single
 //! addresses, [`challenge`] to `WWW-Authenticate`, [`metadata`] to the documents of protected resources.
 //! Surprise: where the client wrote the host in its own way (`MCP.example.com`), that way is kept even if `external_url` writes it
-//! otherwise, because clients in Python compare origins as strings; for the same reason a default port is never written.
+//! otherwise, because clients in Python compare origins as strings; for the same reason no address has a default port.
 
 pub mod address;
 pub mod challenge;
@@ -24,7 +24,7 @@ pub struct PublicUrl {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
     pub https: bool,
-    /// An [`Authority`] without default port.
+    /// An [`Authority`], with a default port if the client wrote it.
     pub authority: String,
     /// Empty, or `/` and segments without a `/` behind the last.
     pub prefix: String,
@@ -32,18 +32,18 @@ pub struct Base {
 
 impl PublicUrl {
     pub fn base(&self, origin: &Origin) -> Base {
-        let Some(external) = &self.external else {
-            let https = self.https.unwrap_or(origin.https);
-            return Base {
-                https,
-                authority: without_default_port(&origin.authority, https),
-                prefix: String::new(),
-            };
+        let written = Base {
+            https: self.https.unwrap_or(origin.https),
+            authority: origin.authority.clone(),
+            prefix: String::new(),
         };
-        let written = without_default_port(&origin.authority, external.https);
-        let authority =
-            if is_same_authority(&written, &external.authority) { &written } else { &external.authority };
-        Base { authority: authority.clone(), ..external.clone() }
+        match &self.external {
+            Some(external) if external.is_at(&origin.authority) => {
+                Base { authority: written.authority, ..external.clone() }
+            }
+            Some(external) => external.clone(),
+            None => written,
+        }
     }
 }
 
@@ -59,8 +59,7 @@ impl Base {
             _ => return Err(expected()),
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let authority =
-            Authority::parse(authority).ok_or_else(expected)?.without_default_port(https).to_string();
+        let authority = Authority::parse(authority).ok_or_else(expected)?.to_string();
         let prefix = path.strip_suffix('/').unwrap_or(path);
         match prefix.split('/').skip(1).all(is_plain_segment) {
             true => Ok(Self { https, authority, prefix: prefix.to_owned() }),
@@ -85,9 +84,9 @@ impl Base {
         Some([known, &behind(rest)?].concat())
     }
 
-    /// Scheme and authority.
+    /// Scheme and authority, as a browser would write them.
     pub fn origin(&self) -> String {
-        format!("{}://{}", self.scheme(), self.authority)
+        format!("{}://{}", self.scheme(), self.parts().without_default_port(self.https))
     }
 
     pub fn scheme(&self) -> &'static str {
@@ -95,7 +94,20 @@ impl Base {
     }
 
     pub fn port(&self) -> u16 {
-        Authority::parse(&self.authority).unwrap_or(Authority { host: "", port: None }).port_of(self.https)
+        self.parts().port_of(self.https)
+    }
+
+    /// Whether this is the same host and port.
+    fn is_at(&self, authority: &str) -> bool {
+        let (own, other) = (self.parts(), Authority::parse(authority));
+        other.is_some_and(|other| {
+            is_same_host(own.host, other.host) && own.port_of(self.https) == other.port_of(self.https)
+        })
+    }
+
+    fn parts(&self) -> Authority<'_> {
+        // What makes a base has looked at its authority.
+        Authority::parse(&self.authority).unwrap_or(Authority { host: &self.authority, port: None })
     }
 
     /// What stands behind an origin (a path, a query, or nothing), as the outside calls it. A path that has the prefix already is
@@ -105,20 +117,6 @@ impl Base {
             Some(behind) if ends_segment(behind.as_bytes()) => rest.to_owned(),
             _ => format!("{}{rest}", self.prefix),
         }
-    }
-}
-
-fn without_default_port(authority: &str, https: bool) -> String {
-    match Authority::parse(authority) {
-        Some(authority) => authority.without_default_port(https).to_string(),
-        None => authority.to_owned(),
-    }
-}
-
-fn is_same_authority(one: &str, other: &str) -> bool {
-    match (Authority::parse(one), Authority::parse(other)) {
-        (Some(one), Some(other)) => one.port == other.port && is_same_host(one.host, other.host),
-        _ => false,
     }
 }
 

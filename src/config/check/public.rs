@@ -10,9 +10,8 @@ use crate::config::field::Field;
 use crate::config::file;
 use crate::config::problem::Path;
 use crate::config::settings::Listener;
-use crate::mcp::authority::Authority;
 use crate::mcp::public_url::{Base, PublicUrl};
-use crate::routing::allowed::{Allowed, Host, Origin, Port};
+use crate::routing::allowed::{Allowed, Host, Origin};
 use crate::routing::route::Routes;
 
 impl Check<'_> {
@@ -95,15 +94,8 @@ pub fn allowed(
     public_url: &PublicUrl,
 ) -> Allowed {
     let on_loopback = addresses.iter().all(|address| address.ip().is_loopback());
-    let own_names = || {
-        let external =
-            public_url.external.as_ref().and_then(|external| Authority::parse(&external.authority));
-        let external = external.map(|external| Host::Named {
-            host: external.host.to_owned(),
-            port: external.port.map_or(Port::Default, Port::Is),
-        });
-        [Host::Loopback].into_iter().chain(external).collect()
-    };
+    let external = public_url.external.as_ref().and_then(|external| Host::parse(&external.authority));
+    let own_names = || [Host::Loopback].into_iter().chain(external).collect();
     let host = if on_loopback { Host::Loopback } else { Host::Any };
     Allowed {
         hosts: hosts.unwrap_or_else(|| if on_loopback { own_names() } else { vec![Host::Any] }),
@@ -115,6 +107,7 @@ pub fn allowed(
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+    use crate::routing::allowed::Port;
 
     /// `address`: YAML.
     fn listener(address: &str, keys: &str) -> Result<Listener, String> {

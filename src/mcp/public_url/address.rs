@@ -74,9 +74,9 @@ impl Ours<'_> {
     /// Whether this origin is the upstream by one of its names: the public one (which it is sent as `Host`), or where we connect to.
     /// The scheme does not count: an upstream behind us cannot see whether the client's connection had TLS.
     fn has(&self, https: bool, authority: Authority<'_>) -> bool {
-        let Some(public) = Authority::parse(&self.base.authority) else { return false };
+        let public = self.base.parts();
         let port = authority.port_of(https);
-        let is_public_port = match public.port {
+        let is_public_port = match public.without_default_port(self.base.https).port {
             Some(public) => port == public,
             None => matches!(port, 80 | 443),
         };
