@@ -32,6 +32,10 @@ pub enum Fault {
     NoSuchPath,
     /// HTTP/1.1 without a `Host`, or with one that is no authority (RFC 9112 §3.2).
     NoHost,
+    /// The listener takes no requests for this host (`allowed_hosts`).
+    HostNotAllowed,
+    /// It takes none from this page (`allowed_origins`).
+    OriginNotAllowed,
     TooManyFields,
     TooManyConnections,
     /// The owner is gone, or never was in this scope.
@@ -75,7 +79,7 @@ impl Fault {
             | Self::BrokenFraming
             | Self::MalformedSession => Blame::Client,
             Self::AmbiguousPath | Self::NoSuchPath | Self::NoHost | Self::TooManyFields => Blame::Client,
-            Self::NotForwarded => Blame::Client,
+            Self::HostNotAllowed | Self::OriginNotAllowed | Self::NotForwarded => Blame::Client,
             Self::SessionLost | Self::TaskLost | Self::NoPeer | Self::ConnectTimeout | Self::TlsHandshake => {
                 Blame::Upstream
             }
@@ -94,7 +98,7 @@ impl Fault {
             Self::MalformedSession | Self::AmbiguousPath | Self::NoHost => 400,
             // As servers answer themselves; 404 would tell a modern client that there is no such method.
             Self::TaskLost => 400,
-            Self::NotForwarded => 403,
+            Self::HostNotAllowed | Self::OriginNotAllowed | Self::NotForwarded => 403,
             Self::NoSuchPath | Self::SessionLost => 404,
             Self::BodyTooSlow => 408,
             Self::BodyTooLarge { .. } => 413,
@@ -139,6 +143,8 @@ impl Fault {
             Self::AmbiguousPath => "The path can be read in two ways",
             Self::NoSuchPath => "Not found",
             Self::NoHost => "The Host field is missing or malformed",
+            Self::HostNotAllowed => "Requests for this host are not allowed here",
+            Self::OriginNotAllowed => "Requests from this origin are not allowed here",
             Self::TooManyFields => "Too many header fields",
             Self::TooManyConnections => "Too many connections",
             Self::SessionLost => "Session not found; initialize again",
@@ -171,6 +177,8 @@ impl Fault {
             Self::AmbiguousPath => "ambiguous_path",
             Self::NoSuchPath => "no_such_path",
             Self::NoHost => "no_host",
+            Self::HostNotAllowed => "host_not_allowed",
+            Self::OriginNotAllowed => "origin_not_allowed",
             Self::TooManyFields => "too_many_fields",
             Self::TooManyConnections => "too_many_connections",
             Self::SessionLost => "session_lost",
@@ -234,6 +242,8 @@ mod tests {
             AmbiguousPath,
             NoSuchPath,
             NoHost,
+            HostNotAllowed,
+            OriginNotAllowed,
             TooManyFields,
             TooManyConnections,
             SessionLost,

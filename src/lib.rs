@@ -7,7 +7,7 @@
 //!
 //! | # | room | what is decided | where |
 //! |---|---|---|---|
-//! | 1 | listener | which listener, who the hop is | [`worker`] (gate), [`mcp::forwarded`] |
+//! | 1 | listener | which listener, who the hop is, what is public, who may come in | [`worker`] (gate), [`mcp::forwarded`], [`mcp::public_url`], [`routing::allowed`] |
 //! | 2 | classify | route and server id on the decoded path | [`routing::route`], [`proxy`] |
 //! | 3 | identify | era, session, who is calling | [`mcp::jsonrpc`], [`routing::session`], [`exchange`] |
 //! | 4 | locate | the session's owner, here or at another member | [`registry`], [`routing::owner`], [`members`] |
@@ -15,7 +15,7 @@
 //! | 6 | connect | the peer; another only where nothing was sent | [`upstream`], [`routing::balance`] |
 //! | 7 | send and receive | one write; first byte in time; the client's going away ends it | [`exchange`] |
 //! | 8 | normalise | a new session is claimed; our own failures become JSON-RPC errors | [`exchange`], [`error`] |
-//! | 9 | relay | the answer outward, nothing held back | [`exchange`], [`mcp::sse`] |
+//! | 9 | relay | the answer outward, its addresses public, nothing held back | [`exchange`], [`mcp::public_url`], [`mcp::sse`] |
 //! | 10 | account | one access line, the counters | [`account`] |
 //!
 //! What room 4 would decide for a session, and why, an operator hears from [`explain`].

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.conformance import run_suite
+from harness.conformance import run_scenario, run_suite
 from harness.mcp import McpServers, ServerKind
 
 SERVERS = ["conformance_python_v2"]
@@ -49,3 +49,20 @@ def test_nothing_changes_through_outrigger(revision, servers, direct, outrigger,
     assert result.passed, result.summary
     assert result.checks == direct(revision).checks, result.summary
     assert {line["peer"] for line in world.access_log() if "peer" in line} == set(peers), "each of them had a part"
+
+
+def test_a_server_that_looks_at_no_host_is_protected(outrigger, tmp_path):
+    """The control first: that server fails the scenario. Outrigger on loopback needs no setting to pass it."""
+    kind = ServerKind("unguarded", "conformance_python_v2", unguarded=True)
+    servers = McpServers(kind, tmp_path / "servers", count=1)
+    try:
+        scenario = "dns-rebinding-protection"
+        direct = run_scenario(f"http://{servers.peers[0]}/servers/abc/mcp", scenario, tmp_path / "direct")
+        assert not direct.passed, direct.summary
+        world = outrigger(servers.peers, {"profile": "generic"})
+        through = run_scenario(f"{world.url}/servers/abc/mcp", scenario, tmp_path / "through")
+        assert through.passed, through.summary
+        statuses = {status for _, _, status in through.checks}
+        assert statuses == {"SUCCESS"}, through.checks
+    finally:
+        servers.end()

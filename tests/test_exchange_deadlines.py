@@ -168,7 +168,9 @@ def test_half_a_body_is_bounded(stage, protocol, path):
     with stage.playing() as upstream, stage.client(protocol) as client:
         started = time.monotonic()
         if protocol == "h1":
-            client.send(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body)))
+            client.send(
+                b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body))
+            )
             client.send(body[:20])
             reply = client.read_response()
             assert reply.header("connection") == "close"
@@ -187,7 +189,7 @@ def test_drops_do_not_buy_time(stage, protocol):
     with stage.playing() as upstream, stage.client(protocol) as client:
         started = time.monotonic()
         if protocol == "h1":
-            client.send(b"POST /mcp HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+            client.send(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
             client.drip(b" ")
             reply = client.read_response()
         else:

@@ -87,7 +87,7 @@ def test_gone_while_the_body_was_still_coming(stage, protocol, how):
     with stage.playing(answering(response(200, result()))) as upstream:
         client = stage.client(protocol)
         if protocol == "h1":
-            client.send(b"POST /mcp HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\n{")
+            client.send(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
             client.reset() if how == "rst" else client.close()
         else:
             unfinished = client.begin("POST", "/mcp", None, JSON)

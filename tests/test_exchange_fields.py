@@ -3,9 +3,9 @@
 import pytest
 
 from harness import JSON, answering, response
-from harness.stage import BOTH, MCP, a_stage, call, result
+from harness.stage import BOTH, MCP, OPEN, a_stage, call, result
 
-stage = a_stage()
+stage = a_stage(tls=OPEN)
 
 HOP_BY_HOP = {
     "Connection": "keep-alive, X-Nominated, close-not",
@@ -105,7 +105,7 @@ def test_nothing_of_the_request_is_invented(stage, protocol, path):
     with stage.playing(answering(response(200, result()))) as upstream, stage.client(protocol) as client:
         client.ask("POST", path, call(), JSON)
     names = {name.lower() for name, _ in upstream.requests[0].headers}
-    forwarded = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
+    forwarded = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"}
     framing = {"host", "connection", "content-length", "transfer-encoding"}
     assert names <= {"content-type", "accept"} | forwarded | framing | stage.adds
     assert forwarded <= names

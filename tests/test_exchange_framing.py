@@ -131,7 +131,7 @@ def test_half_a_json_answer_sent_until_close_is_no_success(stage, protocol):
 @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
 def test_a_client_that_wants_no_keep_alive_gets_none(stage, path, version):
     with stage.playing(answering(response(200, BODY))) as upstream, stage.client() as client:
-        head = b"POST %b HTTP/%b\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        head = b"POST %b HTTP/%b\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
         client.send(head % (path.encode(), version, len(call())) + call())
         answer = client.read_response()
         assert (answer.body, answer.header("connection")) == (BODY, "close")

@@ -6,10 +6,10 @@ import threading
 import pytest
 
 from harness import LAST_CHUNK, PATIENCE, answering, chunk, request, response, wait_until
-from harness.stage import BOTH, MCP, a_stage, closed_at, read_cut
+from harness.stage import BOTH, MCP, OPEN, a_stage, closed_at, read_cut
 
 #: Far smaller than what passes here: the limit is for messages.
-stage = a_stage({"limits": {"body": "64KiB"}}, hop="never")
+stage = a_stage({"limits": {"body": "64KiB"}}, plain=OPEN, tls=OPEN, hop="never")
 
 ANSWERS = answering(response(200, "seen", {"Content-Type": "text/plain"}))
 BINARY = bytes(range(256)) * 40

@@ -5,6 +5,7 @@
 mod address;
 mod listener;
 mod member;
+mod public;
 mod redis;
 mod redis_url;
 mod sessions;
@@ -22,6 +23,7 @@ use super::problem::{Path, Report};
 use super::settings::*;
 use super::sockets::{Demand, MAX_SOCKETS};
 use super::unit::{Count, Time};
+use crate::mcp::public_url::address::EndpointForm;
 use crate::routing::route::Routes;
 
 /// What the check must know of the machine that the file is for. Errors are sentences that name the path asked for.
@@ -53,6 +55,7 @@ pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option
         listeners,
         upstreams,
         routes,
+        rewrite,
         sessions,
         member,
         limits,
@@ -82,6 +85,10 @@ pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option
     };
     let threads = check.threads(threads, demand.as_ref(), &root.key("threads"));
     let routes = check.routes(routes, &root.key("routes"));
+    if let (Some(listeners), Some(routes)) = (&listeners, &routes) {
+        check.prefixes(listeners, routes, &root.key("listeners"));
+    }
+    let endpoint = rewrite.good().and_then(|file::Rewrite { endpoint }| endpoint.good()).map(endpoint_of);
     let sessions = check.sessions(sessions, profile, &root.key("sessions"));
     let limits = check.limits(limits, &root.key("limits"));
     let timeouts = timeouts.good().and_then(timeouts_of);
@@ -101,6 +108,7 @@ pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option
         listeners: listeners?,
         upstreams: upstreams?,
         routes: Arc::new(routes?),
+        endpoint: endpoint?,
         sessions: sessions?,
         member: member?,
         limits: limits?,
@@ -245,6 +253,13 @@ fn profile_of(profile: file::Profile) -> Profile {
     match profile {
         file::Profile::ContextForge => Profile::ContextForge,
         file::Profile::Generic => Profile::Generic,
+    }
+}
+
+fn endpoint_of(endpoint: file::EndpointForm) -> EndpointForm {
+    match endpoint {
+        file::EndpointForm::Path => EndpointForm::Path,
+        file::EndpointForm::Absolute => EndpointForm::Absolute,
     }
 }
 

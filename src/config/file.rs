@@ -2,16 +2,18 @@
 //! serde reads it (through `read`), schemars makes the JSON Schema of it, `check` turns it into `Settings`.
 //! Surprise: the comments below are what users read, in `outrigger schema` and, word for word, in conf/full.yaml.
 
+mod listener;
 mod member;
 mod sessions;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use listener::{Listener, ListenerTls, Protocol, PublicUrl};
 pub use member::{Member, MemberTls};
 pub use sessions::{Embedded, OnRegistryFailure, Redis, RedisTls, Registry, Sentinel, Sessions};
 
-use super::field::{Field, OneOrMany, ShortOrLong, Table};
+use super::field::{Field, ShortOrLong, Table};
 use super::unit::{Count, Size, Time};
 
 /// Configuration of Outrigger. Any value may hold ${VAR} or ${VAR:-default}.
@@ -33,6 +35,9 @@ pub struct File {
     /// The MCP routes; everything else passes through
     #[serde(default)]
     pub routes: Field<Routes>,
+    /// What is changed in the upstream's answers
+    #[serde(default)]
+    pub rewrite: Field<Rewrite>,
     /// Who owns a session
     #[serde(default)]
     pub sessions: Field<Sessions>,
@@ -69,42 +74,6 @@ pub enum Profile {
     #[default]
     ContextForge,
     Generic,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// Name in logs and metrics; default: the first address
-    #[serde(default)]
-    #[schemars(example = &"public")]
-    pub name: Field<Option<String>>,
-    /// One address (IP:PORT) or a list of them
-    #[schemars(example = &"127.0.0.1:8443")]
-    pub address: Field<OneOrMany<String>>,
-    /// Serve TLS (HTTP/1.1 and h2); null = plaintext
-    #[serde(default)]
-    pub tls: Field<Option<ListenerTls>>,
-    /// Name of the upstream behind; may be left out if there is only one
-    #[serde(default)]
-    #[schemars(example = &"gateway")]
-    pub upstream: Field<Option<String>>,
-    /// Whether the server id of the path is spliced into params.server_id
-    #[serde(default = "yes")]
-    pub scope: Field<bool>,
-    /// Networks whose X-Forwarded-* headers are believed
-    #[serde(default)]
-    pub trusted_proxies: Field<Vec<Field<String>>>,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ListenerTls {
-    /// PEM file: certificate, then its intermediates
-    #[schemars(example = &"/certs/tls.crt")]
-    pub cert: Field<String>,
-    /// PEM file: private key of the certificate, not encrypted
-    #[schemars(example = &"/certs/tls.key")]
-    pub key: Field<String>,
 }
 
 /// One MCP service, under a name of your choice
@@ -181,6 +150,22 @@ impl Default for Routes {
             message: list(&["/servers/{server_id}/message", "/message", "/messages/"]),
         }
     }
+}
+
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rewrite {
+    /// HTTP+SSE: where messages go, as the stream's first event says it: path (without an origin) or absolute
+    pub endpoint: Field<EndpointForm>,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum EndpointForm {
+    #[default]
+    Path,
+    Absolute,
 }
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -327,10 +312,6 @@ pub enum Format {
     #[default]
     Json,
     Text,
-}
-
-fn yes() -> Field<bool> {
-    Field::Good(true)
 }
 
 fn admin() -> Field<Option<Admin>> {

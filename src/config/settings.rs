@@ -10,6 +10,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use log::LevelFilter;
 
+use crate::mcp::public_url::PublicUrl;
+use crate::mcp::public_url::address::EndpointForm;
+use crate::routing::allowed::Allowed;
 use crate::routing::route::Routes;
 
 /// Everything `outrigger run` needs to know, checked.
@@ -22,6 +25,8 @@ pub struct Settings {
     /// Indexed by [`UpstreamId`], in the order of the file.
     pub upstreams: Vec<Upstream>,
     pub routes: Arc<Routes>,
+    /// How an `endpoint` event is written.
+    pub endpoint: EndpointForm,
     pub sessions: Sessions,
     /// This Outrigger among several; `None` = it is alone, or its siblings need not find it.
     pub member: Option<Member>,
@@ -56,8 +61,10 @@ pub struct Listener {
     pub upstream: UpstreamId,
     /// Whether `params.server_id` is spliced on this listener's scoped routes.
     pub scope: bool,
-    /// Hops whose `X-Forwarded-*` is believed.
+    /// Hops whose `X-Forwarded-*` or `Forwarded` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    pub public_url: PublicUrl,
+    pub allowed: Allowed,
 }
 
 /// Certificate chain and key of a listener; they were read, parsed and found to match when the file was checked.

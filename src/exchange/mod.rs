@@ -9,6 +9,8 @@ mod forward;
 mod gateway;
 pub(crate) mod outbound;
 mod ownership;
+pub(crate) mod public;
+mod redirect;
 pub(crate) mod relay;
 mod reply;
 mod request;
@@ -21,12 +23,15 @@ use pingora_proxy::Session;
 
 use crate::account::{Record, RouteKind};
 use crate::app::App;
-use crate::config::settings::Listener;
 use crate::error::Fault;
+use crate::mcp::public_url::address::Ours;
 use crate::registry::Transport;
 use crate::routing::route::Route;
 use crate::upstream::Upstream;
+use connection::Answer;
+use outbound::Outbound;
 use ownership::Owner;
+use public::Public;
 use request::{Caller, Inbound};
 use task::NewTask;
 
@@ -96,21 +101,38 @@ impl From<Fault> for Stop {
 
 /// Runs the exchange of a client's request at this listener and answers for it where the upstream did not. `Err` = the
 /// connection must be cut.
-pub async fn run(
+pub(crate) async fn run(
     session: &mut Session,
     app: &App,
     listener: usize,
     target: Target,
+    public: Public,
     record: &mut Record,
 ) -> pingora_core::Result<()> {
     session.as_downstream_mut().set_write_timeout(Some(app.settings.timeouts.write));
     let (listener, upstream) = app.listener(listener);
-    let exchange = Exchange { app, upstream, target: &target, side: Side::Client { scope: listener.scope } };
+    let side = Side::Client { scope: listener.scope, public: &public };
+    let exchange = Exchange { app, upstream, target: &target, side };
     let mut caller = Caller::unread(&session.req_header().method);
-    match exchange.rooms(session, listener, &mut caller, record).await {
+    match exchange.rooms(session, &public, &mut caller, record).await {
         Err(Stop::Reply(fault)) => reply::fault(session, app, &caller, &fault, record).await,
         ended => finish(session, ended, record),
     }
+}
+
+/// Answers with `fault` to a message that is not let in; its id is read, because clients that cannot find theirs wait for ever.
+pub async fn refuse_message(
+    session: &mut Session,
+    app: &App,
+    fault: &Fault,
+    record: &mut Record,
+) -> pingora_core::Result<()> {
+    let caller = match request::read_body(session, app, app.settings.limits.body).await {
+        Ok(body) => Caller::of_body(&session.req_header().method, &body),
+        Err(Stop::Reply(_)) => Caller::unread(&session.req_header().method),
+        Err(stop) => return finish(session, Err(stop), record),
+    };
+    reply::fault(session, app, &caller, fault, record).await
 }
 
 /// The end of an exchange that owes no reply.
@@ -134,24 +156,24 @@ pub(crate) struct Exchange<'e> {
     pub app: &'e App,
     pub upstream: &'e Upstream,
     pub target: &'e Target,
-    pub side: Side,
+    pub side: Side<'e>,
 }
 
 /// Who is at the downstream end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// A client. `scope`: whether the path's server id is spliced in.
-    Client { scope: bool },
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Side<'e> {
+    /// A client. `scope`: whether the path's server id is spliced in; `public`: what the client calls us.
+    Client { scope: bool, public: &'e Public },
     /// Another member, whose client it is.
     Member,
 }
 
-impl Exchange<'_> {
+impl<'e> Exchange<'e> {
     /// The rooms in order. `caller` is set as soon as it is known, so that a reply can carry its id.
     async fn rooms(
         &self,
         session: &mut Session,
-        listener: &Listener,
+        public: &Public,
         caller: &mut Caller,
         record: &mut Record,
     ) -> Result<(), Stop> {
@@ -165,12 +187,10 @@ impl Exchange<'_> {
 
         let owner = self.locate(&mut inbound).await?;
         let hop = self.hop(&owner, &inbound, record.id);
-        let outbound = outbound::rewrite(session, self.app, listener, &inbound, hop.as_ref(), record);
+        let mut outbound = outbound::rewrite(session, self.app, &inbound, public, hop.as_ref());
 
-        let answer = match &owner {
-            Owner::Far(far) => self.forward(session, far, &outbound, &inbound, record).await?,
-            Owner::Near(near) => self.send(session, *near, &outbound.wire, &inbound, record).await?,
-        };
+        let answer = self.ask(session, &owner, &outbound, &inbound, record).await?;
+        let answer = self.followed(session, answer, &owner, &mut outbound, &inbound, record).await?;
         self.note_session(&inbound, &answer).await?;
         let task = NewTask::of(&inbound, &answer.head);
         // The answer may be a stream that lives for days; the request need not live with it.
@@ -178,8 +198,31 @@ impl Exchange<'_> {
         self.relay(session, answer, task, record).await
     }
 
+    /// Rooms 6 and 7: the beginning of an answer, from a peer of ours or from another member's.
+    async fn ask(
+        &self,
+        session: &mut Session,
+        owner: &Owner,
+        outbound: &Outbound,
+        inbound: &Inbound,
+        record: &mut Record,
+    ) -> Result<Answer<'e>, Stop> {
+        match owner {
+            Owner::Far(far) => self.forward(session, far, outbound, inbound, record).await,
+            Owner::Near(near) => self.send(session, *near, &outbound.wire, inbound, record).await,
+        }
+    }
+
+    /// What is public, where that is ours to say.
+    fn ours(&self) -> Option<Ours<'_>> {
+        match self.side {
+            Side::Client { public, .. } => Some(public.ours(self.upstream)),
+            Side::Member => None,
+        }
+    }
+
     /// The server id to be spliced in, unless the listener leaves scopes alone.
     fn scope(&self) -> Option<&str> {
-        self.target.server_id.as_deref().filter(|_| self.side == Side::Client { scope: true })
+        self.target.server_id.as_deref().filter(|_| matches!(self.side, Side::Client { scope: true, .. }))
     }
 }

@@ -2,24 +2,40 @@
 //! Takes the request as it came in and what is public about it, gives the wire form; the pass-through uses the same rules.
 //! Surprise: `Accept-Encoding` is not passed on, because an answer that we must read (an event, an error) has to come uncompressed.
 
+use std::ops::Range;
+
 use http::header;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use crate::account::Record;
 use crate::app::App;
-use crate::config::settings::{Listener, Profile};
+use crate::config::settings::Profile;
 use crate::mcp::fields;
-use crate::mcp::forwarded::{self, Claims, Origin};
 use crate::routing::hop::{HOP, Hop};
 
+use super::public::Public;
 use super::request::Inbound;
 
 /// A request in wire form.
 pub(crate) struct Outbound {
     pub wire: Vec<u8>,
+    /// Where path and query stand.
+    path: Range<usize>,
     /// Where the body begins.
     pub body_at: usize,
+}
+
+impl Outbound {
+    pub fn path(&self) -> &[u8] {
+        &self.wire[self.path.clone()]
+    }
+
+    /// The same request for another path.
+    pub fn go_to(&mut self, path: &str) {
+        self.body_at = self.body_at - self.path.len() + path.len();
+        self.wire.splice(self.path.clone(), path.bytes());
+        self.path.end = self.path.start + path.len();
+    }
 }
 
 /// Room 5, second half: the request as it goes out. The same function for every path that a request can take: one that is
@@ -27,53 +43,17 @@ pub(crate) struct Outbound {
 pub(crate) fn rewrite(
     session: &Session,
     app: &App,
-    listener: &Listener,
     inbound: &Inbound,
+    public: &Public,
     hop: Option<&Hop<'_>>,
-    record: &mut Record,
 ) -> Outbound {
-    let origin = public_origin(session, listener);
-    record.client = Some(origin.client);
     let mut wire = Vec::with_capacity(1024 + inbound.body.len());
-    write_head(&mut wire, session.req_header(), app.settings.profile, inbound, &origin, hop);
+    write_head(&mut wire, session.req_header(), app.settings.profile, inbound, public, hop);
     let body_at = wire.len();
     wire.extend_from_slice(&inbound.body);
-    Outbound { wire, body_at }
-}
-
-/// What is public about the request, by the listener's `trusted_proxies`.
-pub(crate) fn public_origin(session: &Session, settings: &Listener) -> Origin {
-    let head = session.req_header();
-    let address = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
-    let authority = head.uri.authority().map(|authority| authority.as_str());
-    // HTTP/1.0 may leave `Host` out; HTTP/1.1 upstream may not.
-    let local = session.server_addr().map(|address| address.to_string());
-    let hop = forwarded::Hop {
-        address: address.unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
-        tls: settings.tls.is_some(),
-        host: head
-            .headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok())
-            .or(authority)
-            .or(local.as_deref()),
-    };
-    if settings.trusted_proxies.is_empty() {
-        return forwarded::origin(hop, &Claims::default(), |_| false);
-    }
-    let joined = |name: &str| {
-        let values: Vec<&str> =
-            head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-        (!values.is_empty()).then(|| values.join(","))
-    };
-    let claims = Claims {
-        for_: joined("x-forwarded-for"),
-        proto: joined("x-forwarded-proto"),
-        host: joined("x-forwarded-host"),
-    };
-    forwarded::origin(hop, &claims, |address| {
-        settings.trusted_proxies.iter().any(|net| net.contains(&address))
-    })
+    let path_at = inbound.method.as_str().len() + 1;
+    let path = path_at..path_at + origin_form(session.req_header()).len();
+    Outbound { wire, path, body_at }
 }
 
 /// Path and query as they stood in the request line, also where that named a whole URL (RFC 9112 §3.2.2).
@@ -120,7 +100,7 @@ fn write_head(
     head: &RequestHeader,
     profile: Profile,
     inbound: &Inbound,
-    origin: &Origin,
+    public: &Public,
     hop: Option<&Hop<'_>>,
 ) {
     for part in [inbound.method.as_str().as_bytes(), b" ", origin_form(head), b" HTTP/1.1\r\n"] {
@@ -131,9 +111,8 @@ fn write_head(
             wire.extend_from_slice(part);
         }
     };
-    if let Some(authority) = &origin.authority {
-        field("host", authority.as_bytes());
-        field("x-forwarded-host", authority.as_bytes());
+    for (name, value) in public.fields() {
+        field(name, value.as_bytes());
     }
     let cookie = joined_cookie(head);
     if let Some(cookie) = &cookie {
@@ -151,8 +130,6 @@ fn write_head(
         }
         field(name, value.as_bytes());
     }
-    field("x-forwarded-for", origin.client.to_string().as_bytes());
-    field("x-forwarded-proto", if origin.https { b"https" } else { b"http" });
     if !inbound.body.is_empty() || inbound.method == http::Method::POST {
         field("content-length", inbound.body.len().to_string().as_bytes());
     }

@@ -10,12 +10,13 @@ use http::header;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_core::{Error, ErrorType};
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use crate::account::{Counted, Record};
 use crate::logging;
 use crate::mcp::fields;
+use crate::mcp::public_url::address::Ours;
 use crate::mcp::sse::FirstEvent;
 use crate::mcp::whole::Whole;
 use crate::registry::{Claim, SessionKey};
@@ -23,6 +24,8 @@ use crate::routing::hop::{HOP_PEER, escape};
 use crate::routing::session::session_in_query;
 
 use super::connection::{Answer, Source, client_gone};
+use super::outbound::origin_form;
+use super::public::{expose_session, public_head};
 use super::task::NewTask;
 use super::{Endpoint, Exchange, Side, Stop, Target};
 
@@ -41,14 +44,12 @@ impl Exchange<'_> {
             session.as_downstream_mut().set_keepalive(None);
         }
         let mut head = outward(head, shape, session.req_header().version);
-        if self.side == Side::Member {
-            head.insert_header(HOP_PEER, escape(source.peer_name(self.upstream))).map_err(Stop::Cut)?;
-        }
+        self.sign(&mut head, &source).map_err(Stop::Cut)?;
         let begun = session.as_downstream_mut().write_response_header(head).await;
         begun.map_err(|_| Stop::ClientGone)?;
 
         let _open = (shape == Shape::EventStream).then(|| Counted::one(&self.app.counters.streams));
-        let mut opening = Opening::of(self.target, shape);
+        let mut opening = Opening::of(self.target, shape, session.req_header());
         let outcome = self.pump(session, &mut http, &source, shape, &mut opening, &mut task).await;
         opening.end(self).await;
         match outcome {
@@ -74,8 +75,21 @@ impl Exchange<'_> {
         }
     }
 
+    /// What is ours to say in an answer's head: its addresses to a client, its peer to a member, which leaves them to the first one.
+    fn sign(&self, head: &mut ResponseHeader, source: &Source<'_>) -> pingora_core::Result<()> {
+        match self.side {
+            Side::Member => head.insert_header(HOP_PEER, escape(source.peer_name(self.upstream))),
+            Side::Client { public, .. } => {
+                if public.for_page {
+                    expose_session(head)?;
+                }
+                public_head(head, public.ours(self.upstream))
+            }
+        }
+    }
+
     /// Gives a connection back to where it came from.
-    fn keep(&self, source: &Source<'_>, stream: Stream) {
+    pub(crate) fn keep(&self, source: &Source<'_>, stream: Stream) {
         match (source, &self.app.members) {
             (Source::Near { peer, .. }, _) => self.upstream.keep(*peer, stream),
             (Source::Far { address, .. }, Some(members)) => members.keep(*address, stream),
@@ -221,19 +235,23 @@ fn unclaimed() -> pingora_core::BError {
     Error::explain(ErrorType::InternalError, "the session could not be claimed")
 }
 
-/// The beginning of an HTTP+SSE stream: its `endpoint` event names the session, whose owner must be known before the client reads it.
+/// The beginning of an HTTP+SSE stream: its `endpoint` event names the session, whose owner must be known before the client reads it,
+/// and the address of its messages, which the client must be able to reach.
 enum Opening {
     /// Every other answer, and a stream whose first event has passed.
-    Past {
-        claimed: Option<(SessionKey, Claim)>,
+    Past { claimed: Option<(SessionKey, Claim)> },
+    Awaiting {
+        first: FirstEvent,
+        /// Of the request.
+        path: String,
     },
-    Awaiting(FirstEvent),
 }
 
 impl Opening {
-    fn of(target: &Target, shape: Shape) -> Self {
+    fn of(target: &Target, shape: Shape, request: &RequestHeader) -> Self {
         if target.endpoint == Endpoint::Sse && shape == Shape::EventStream {
-            Self::Awaiting(FirstEvent::default())
+            let path = String::from_utf8_lossy(origin_form(request)).into_owned();
+            Self::Awaiting { first: FirstEvent::default(), path }
         } else {
             Self::Past { claimed: None }
         }
@@ -250,14 +268,19 @@ impl Opening {
         source: &Source<'_>,
         chunk: Bytes,
     ) -> Result<Bytes, Stop> {
-        let Self::Awaiting(first) = self else { return Ok(chunk) };
-        let step = first.push(&chunk);
+        let Self::Awaiting { first, path } = self else { return Ok(chunk) };
+        let mut step = first.push(&chunk);
         let done = first.done();
         let mut claimed = None;
-        if let Some((session_id, messages)) = step.endpoint.as_deref().and_then(|url| named_by(exchange, url))
-        {
-            let claim = exchange.claim(&messages, &session_id, source).await;
-            claimed = Some(claim.map_err(|_| Stop::Cut(unclaimed()))?);
+        if let (Some(endpoint), Some(ours)) = (step.endpoint, exchange.ours()) {
+            if let Some((session_id, messages)) = named_by(exchange, ours, &endpoint.address, path) {
+                let claim = exchange.claim(&messages, &session_id, source).await;
+                claimed = Some(claim.map_err(|_| Stop::Cut(unclaimed()))?);
+            }
+            let public = ours.endpoint(&endpoint.address, exchange.app.settings.endpoint, path);
+            if let (Some(span), Some(public)) = (endpoint.span, public) {
+                step.release.splice(span, public.into_bytes());
+            }
         }
         if done {
             *self = Self::Past { claimed };
@@ -268,7 +291,7 @@ impl Opening {
     fn finish(&mut self) -> Bytes {
         match self {
             Self::Past { .. } => Bytes::new(),
-            Self::Awaiting(first) => first.finish().into(),
+            Self::Awaiting { first, .. } => first.finish().into(),
         }
     }
 
@@ -281,16 +304,12 @@ impl Opening {
     }
 }
 
-/// Session id of an `endpoint` event's URL, absolute or not, and the route that its messages will come by: the session's scope
-/// is that of the URL which the server itself chose, as ContextForge's is scoped and an SDK server's is not.
-fn named_by(exchange: &Exchange<'_>, url: &str) -> Option<(String, Target)> {
-    let url = url.split('#').next().unwrap_or(url);
-    let (address, query) = url.split_once('?')?;
+/// Session id of an `endpoint` event, and the route that its messages will come by: the session's scope is that of the address which
+/// the server itself chose, as ContextForge's is scoped and an SDK server's is not.
+fn named_by(exchange: &Exchange<'_>, ours: Ours<'_>, address: &str, path: &str) -> Option<(String, Target)> {
+    let messages = ours.messages(address, path)?;
+    let (path, query) = messages.split('#').next()?.split_once('?')?;
     let session_id = session_in_query(query)?.into_owned();
-    let path = match address.split_once("://") {
-        Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
-        None => address,
-    };
     let route = exchange.app.settings.routes.classify(path.as_bytes(), false);
     let messages = Target::of(route).filter(|target| target.endpoint == Endpoint::Message);
     if messages.is_none() {

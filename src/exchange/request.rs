@@ -40,6 +40,32 @@ impl Caller {
     pub fn unread(method: &http::Method) -> Self {
         if method == http::Method::POST { Self::Unreadable(None) } else { Self::Bare }
     }
+
+    /// Of a request whose body will not be used.
+    pub fn of_body(method: &http::Method, body: &[u8]) -> Self {
+        match jsonrpc::scan(body) {
+            _ if method != http::Method::POST => Self::Bare,
+            Ok(envelope) => Self::of(&envelope),
+            Err(refusal) => Self::Unreadable(refusal.id),
+        }
+    }
+
+    fn of(envelope: &Envelope<'_>) -> Self {
+        match envelope {
+            Envelope::Single(message) => match message.kind {
+                Kind::Request { id } => Self::Request(id.to_vec()),
+                Kind::Notification | Kind::Response { .. } => Self::Silent,
+                Kind::Other => Self::Unreadable(None),
+            },
+            Envelope::Batch(messages) => {
+                let ids = messages.iter().filter_map(|message| match message.kind {
+                    Kind::Request { id } => Some(id.to_vec()),
+                    Kind::Notification | Kind::Response { .. } | Kind::Other => None,
+                });
+                Self::Batch(ids.collect())
+            }
+        }
+    }
 }
 
 /// A session, or a task of the modern era, as a request names it.
@@ -117,26 +143,22 @@ impl Inbound {
             fault: Fault::BadMessage(refusal.reason),
             caller: Caller::Unreadable(refusal.id),
         })?;
+        self.caller = Caller::of(&envelope);
         match &envelope {
             Envelope::Single(message) => {
                 self.era = Era::of_body(message.protocol_version.as_deref());
                 self.rpc_method = message.method.as_deref().map(str::to_string);
-                (self.caller, self.message) = match message.kind {
-                    Kind::Request { id } => (Caller::Request(id.to_vec()), Some("request")),
-                    Kind::Notification => (Caller::Silent, Some("notification")),
-                    Kind::Response { .. } => (Caller::Silent, Some("response")),
-                    Kind::Other => (Caller::Unreadable(None), Some("other")),
-                };
+                self.message = Some(match message.kind {
+                    Kind::Request { .. } => "request",
+                    Kind::Notification => "notification",
+                    Kind::Response { .. } => "response",
+                    Kind::Other => "other",
+                });
                 if !self.era.has_sessions() {
                     self.session = task::asked_for(message).map(|id| exchange.task(id));
                 }
             }
-            Envelope::Batch(messages) => {
-                let ids = messages.iter().filter_map(|message| match message.kind {
-                    Kind::Request { id } => Some(id.to_vec()),
-                    Kind::Notification | Kind::Response { .. } | Kind::Other => None,
-                });
-                self.caller = Caller::Batch(ids.collect());
+            Envelope::Batch(_) => {
                 self.message = Some("batch");
                 if app.settings.profile == Profile::ContextForge {
                     // ContextForge never runs a batch and its session owner hangs on one (facts/contextforge §2.5).

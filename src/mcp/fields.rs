@@ -31,11 +31,19 @@ pub fn is_forwarding(name: &str) -> bool {
             | "x-forwarded-proto"
     ) || matches!(
         name,
-        "x-forwarded-port"
+        "x-forwarded-by"
+            | "x-forwarded-path"
+            | "x-forwarded-port"
             | "x-forwarded-prefix"
-            | "x-forwarded-ssl"
+            | "x-forwarded-protocol"
             | "x-forwarded-scheme"
             | "x-forwarded-server"
+            | "x-forwarded-ssl"
+            | "x-forwarded-uri"
+            | "x-original-forwarded-for"
+            | "x-original-host"
+            | "x-url-scheme"
+            | "front-end-https"
     )
 }
 
@@ -60,6 +68,16 @@ pub fn nominated<'v>(connection: impl Iterator<Item = &'v [u8]>) -> Vec<String> 
         .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"))
         .map(|token| String::from_utf8_lossy(token).to_ascii_lowercase())
         .collect()
+}
+
+/// RFC 9110 §5.6.2: what a name in a field's value may be made of.
+pub fn is_token_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
+}
+
+/// RFC 9110 §5.6.3.
+pub fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t')
 }
 
 #[cfg(test)]

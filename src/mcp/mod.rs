@@ -1,12 +1,17 @@
 //! The rules of MCP and HTTP that Outrigger applies: JSON-RPC messages (`jsonrpc`), the splice (`splice`), event streams (`sse`), answers
-//! cut short (`whole`), tasks (`task`), forwarded headers (`forwarded`) and hop-by-hop fields (`fields`).
+//! cut short (`whole`), tasks (`task`), forwarded headers (`forwarded`), public addresses (`public_url`), redirects (`redirect`) and
+//! the fields of heads (`fields`, `cors`).
 //! Pure: bytes in, bytes or decisions out; nothing here knows the configuration, a socket or a clock.
 
+pub mod authority;
+pub mod cors;
 pub mod fields;
 pub mod forwarded;
 mod json;
 pub mod jsonrpc;
 mod message;
+pub mod public_url;
+pub mod redirect;
 mod refusal;
 pub mod splice;
 pub mod sse;

@@ -2,6 +2,8 @@
 //! Takes the bytes as they arrive, cut anywhere; gives each event once it is whole, the first event's bytes unchanged.
 //! Surprise: only the bytes of an unfinished first event are ever held; comments before it, and everything after it, leave at once.
 
+use std::ops::Range;
+
 /// Longest first event that is waited for; a real one has about 100 bytes.
 const LONGEST_FIRST_EVENT: usize = 16 * 1024;
 
@@ -125,6 +127,8 @@ impl Events {
 #[derive(Debug)]
 pub struct FirstEvent {
     held: Vec<u8>,
+    /// Some of the stream is out already.
+    released: bool,
     events: Events,
     done: bool,
 }
@@ -134,13 +138,21 @@ pub struct FirstEvent {
 pub struct Step {
     /// Bytes that may leave now, in order.
     pub release: Vec<u8>,
-    /// Data of the first event, if that was an `endpoint` event and is now whole.
-    pub endpoint: Option<String>,
+    /// The first event, if that was an `endpoint` event and is now whole.
+    pub endpoint: Option<Endpoint>,
+}
+
+/// An `endpoint` event: where the client is to send its messages.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub address: String,
+    /// Where the address stands in the bytes that are released with it; `None` where it is no text, or stands in several lines.
+    pub span: Option<Range<usize>>,
 }
 
 impl Default for FirstEvent {
     fn default() -> Self {
-        Self { held: Vec::new(), events: Events::up_to(LONGEST_FIRST_EVENT), done: false }
+        Self { held: Vec::new(), released: false, events: Events::up_to(LONGEST_FIRST_EVENT), done: false }
     }
 }
 
@@ -153,13 +165,24 @@ impl FirstEvent {
     /// Feeds the next bytes of the stream.
     pub fn push(&mut self, bytes: &[u8]) -> Step {
         self.held.extend_from_slice(bytes);
-        let first = if self.done { None } else { self.events.next(&mut &*bytes) };
+        let mut unread = bytes;
+        let first = if self.done { None } else { self.events.next(&mut unread) };
         self.done |= first.is_some() || self.held.len() > LONGEST_FIRST_EVENT;
         let endpoint = first.filter(|event| event.name == b"endpoint");
-        let endpoint = endpoint.map(|event| String::from_utf8_lossy(&event.data).into_owned());
-        let release =
-            if self.done || self.events.is_between() { std::mem::take(&mut self.held) } else { Vec::new() };
-        Step { release, endpoint }
+        let endpoint = endpoint.map(|event| self.endpoint(&event.data, self.held.len() - unread.len()));
+        if !self.done && !self.events.is_between() {
+            return Step { release: Vec::new(), endpoint };
+        }
+        self.released |= !self.held.is_empty();
+        Step { release: std::mem::take(&mut self.held), endpoint }
+    }
+
+    /// `end`: of the event among the held bytes.
+    fn endpoint(&self, data: &[u8], end: usize) -> Endpoint {
+        let begin =
+            if !self.released && self.held.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        let span = std::str::from_utf8(data).ok().and_then(|_| span_of_data(&self.held, begin..end));
+        Endpoint { address: String::from_utf8_lossy(data).into_owned(), span }
     }
 
     /// The stream ended: whatever is still held.
@@ -169,20 +192,44 @@ impl FirstEvent {
     }
 }
 
+/// The value of the only `data` line among the lines that stand in this part of `held`.
+fn span_of_data(held: &[u8], lines: Range<usize>) -> Option<Range<usize>> {
+    let mut start = lines.start;
+    let mut spans = held[lines].split(|byte| matches!(byte, b'\r' | b'\n')).filter_map(|line| {
+        let end = start + line.len();
+        start = end + 1;
+        match line.strip_prefix(b"data:") {
+            Some(value) => Some(Some(end - value.strip_prefix(b" ").unwrap_or(value).len()..end)),
+            // Without a colon it is a line of data that has no value.
+            None => (line == b"data").then_some(None),
+        }
+    });
+    let span = spans.next()?;
+    span.filter(|_| spans.next().is_none())
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
+    /// The stream with its endpoint in capitals, and the endpoint as it came.
     fn read(chunks: &[&[u8]]) -> (Vec<u8>, Option<String>) {
         let mut first = FirstEvent::default();
-        let (mut released, mut endpoint) = (Vec::new(), None);
+        let (mut released, mut found) = (Vec::new(), None);
         for chunk in chunks {
-            let step = first.push(chunk);
-            released.extend(step.release);
-            endpoint = endpoint.or(step.endpoint);
+            let Step { mut release, endpoint } = first.push(chunk);
+            if let Some(Endpoint { address, span }) = endpoint {
+                if let Some(span) = span {
+                    assert_eq!(release[span.clone()], *address.as_bytes());
+                    release[span].make_ascii_uppercase();
+                }
+                found = found.or(Some(address));
+            }
+            released.extend(release);
         }
         released.extend(first.finish());
-        (released, endpoint)
+        (released, found)
     }
 
     fn events(longest: usize, chunks: &[&[u8]]) -> Vec<(String, String)> {
@@ -230,17 +277,36 @@ mod tests {
             format!("event:endpoint\ndata:{url}\n\n"),
             format!(": hello\n\nevent: endpoint\rdata: {url}\r\r"),
             format!("\u{feff}data: {url}\nid: 1\nevent: endpoint\n\n"),
+            format!(":\n\nevent: x\n\n: data: a\nretry: 1\ndata:{url}\nevent: endpoint\n\ndata: y\n\n"),
         ];
         for stream in &streams {
             let bytes = stream.as_bytes();
             let whole = read(&[bytes]);
-            assert_eq!(whole, (bytes.to_vec(), Some(url.to_string())), "{stream:?}");
+            let expected = stream.replace(url, &url.to_ascii_uppercase()).into_bytes();
+            assert_eq!(whole, (expected, Some(url.to_string())), "{stream:?}");
             for cut in 0..=bytes.len() {
                 assert_eq!(read(&[&bytes[..cut], &bytes[cut..]]), whole, "{stream:?} cut at {cut}");
             }
             let single: Vec<&[u8]> = bytes.chunks(1).collect();
             assert_eq!(read(&single), whole, "{stream:?} byte by byte");
         }
+    }
+
+    #[test]
+    fn an_address_that_is_not_one_line_of_text_has_no_place() {
+        for stream in [
+            &b"event: endpoint\ndata: /a\ndata: b\n\n"[..],
+            b"event: endpoint\ndata: /a\xff\n\n",
+            b"event: endpoint\ndata\n\n",
+            b"event: endpoint\ndata\ndata: /a\n\n",
+        ] {
+            let (released, endpoint) = read(&[stream]);
+            assert_eq!(released, stream);
+            assert!(endpoint.is_some());
+        }
+        let marked = "event: endpoint\n\u{feff}data: /a\ndata: /b\n\n".as_bytes();
+        let expected = "event: endpoint\n\u{feff}data: /a\ndata: /B\n\n".as_bytes();
+        assert_eq!(read(&[marked]), (expected.to_vec(), Some("/b".into())));
     }
 
     #[test]

@@ -3,13 +3,15 @@
 //! Surprise: an MCP route with an unusual method (OPTIONS, HEAD) passes through too; those carry no message and no session.
 
 mod affinity;
+mod classify;
+mod document;
 mod pass;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Method;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -17,11 +19,8 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::account::{Counted, End, Record, RouteKind};
 use crate::app::App;
-use crate::config::settings::Profile;
-use crate::error::Fault;
-use crate::exchange::{self, Target, outbound::origin_form};
-use crate::mcp::forwarded::is_authority;
-use crate::routing::route::{Refused, Route};
+use crate::exchange;
+use classify::Refusal;
 
 /// Where a request comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,29 +50,14 @@ impl Proxy {
         Self { app, door }
     }
 
-    /// Room 2: MCP target, pass through (`None`), or refused.
-    fn classify(&self, head: &RequestHeader) -> std::result::Result<Option<Target>, Fault> {
-        let limits = &self.app.settings.limits;
-        if head.headers.len() > limits.header_count {
-            return Err(Fault::TooManyFields);
-        }
-        let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
-        if head.version == http::Version::HTTP_11 && !host.is_some_and(is_authority) {
-            return Err(Fault::NoHost);
-        }
-        let target = origin_form(head);
-        let path = target.split(|byte| *byte == b'?').next().unwrap_or(target);
-        let contextforge = self.app.settings.profile == Profile::ContextForge;
-        match self.app.settings.routes.classify(path, contextforge) {
-            Route::Refused(Refused::Internal) => Err(Fault::NoSuchPath),
-            Route::Refused(Refused::Ambiguous) => Err(Fault::AmbiguousPath),
-            route => {
-                // MCP has no transport by Upgrade: a request that asks for one here is a request like any other, or it
-                // would slip past the splice and the session's scope.
-                let carries_mcp = matches!(head.method, Method::POST | Method::GET | Method::DELETE);
-                Ok(Target::of(route).filter(|_| carries_mcp))
-            }
-        }
+    async fn refuse(&self, session: &mut Session, refusal: Refusal, record: &mut Record) -> Result<bool> {
+        record.route = RouteKind::Refused;
+        let Refusal { fault, is_message } = refusal;
+        let refused = match is_message {
+            true => exchange::refuse_message(session, &self.app, &fault, record).await,
+            false => exchange::refuse(session, &self.app, &fault, record).await,
+        };
+        refused.map(|()| true)
     }
 }
 
@@ -103,23 +87,27 @@ impl ProxyHttp for Proxy {
                 }
             };
         };
-        record.upstream = Some(self.app.listener(listener).1.id);
-        match self.classify(session.req_header()) {
+        let (settings, upstream) = self.app.listener(listener);
+        record.upstream = Some(upstream.id);
+        let public = match classify::admit(session, &self.app, settings) {
+            Ok(public) => public,
+            Err(fault) => return self.refuse(session, fault.into(), record).await,
+        };
+        record.client = Some(public.origin.client);
+        classify::take_off_prefix(session.req_header_mut(), &public)?;
+        match classify::classify(session.req_header(), &self.app, settings, &public) {
             Ok(Some(target)) => {
                 record.route = target.kind();
                 record.server_id.clone_from(&target.server_id);
-                exchange::run(session, &self.app, listener, target, record).await.map(|()| true)
+                exchange::run(session, &self.app, listener, target, public, record).await.map(|()| true)
             }
             Ok(None) => {
-                let (_, upstream) = self.app.listener(listener);
                 context.pass.wanted =
                     affinity::of_client(&self.app, upstream, session.req_header(), record).await;
+                context.pass.public = Some(public);
                 Ok(false)
             }
-            Err(fault) => {
-                record.route = RouteKind::Refused;
-                exchange::refuse(session, &self.app, &fault, record).await.map(|()| true)
-            }
+            Err(refusal) => self.refuse(session, refusal, record).await,
         }
     }
 
@@ -156,7 +144,7 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
-        pass::request_head(session, &self.app, self.door, request, context)
+        pass::request_head(session, &self.app, request, &context.pass)
     }
 
     async fn request_body_filter(
@@ -175,8 +163,18 @@ impl ProxyHttp for Proxy {
         head: &mut ResponseHeader,
         context: &mut Context,
     ) -> Result<()> {
-        pass::response_head(session, &self.app, head, &mut context.record);
-        Ok(())
+        pass::response_head(session, &self.app, head, context)
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        context: &mut Context,
+    ) -> Result<Option<Duration>> {
+        pass::response_body(&self.app, body, end, context);
+        Ok(None)
     }
 
     async fn fail_to_proxy(

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -15,18 +16,25 @@ use crate::app::App;
 use crate::config::settings::{Profile, UpstreamId};
 use crate::error::Fault;
 use crate::exchange;
-use crate::exchange::outbound::{Dropped, joined_cookie, origin_form, public_origin};
+use crate::exchange::outbound::{Dropped, joined_cookie, origin_form};
+use crate::exchange::public::{Public, public_head};
 use crate::exchange::relay::connection_fields;
 use crate::logging;
 use crate::routing::hop::HOP;
 
+use super::Context;
 use super::affinity::Wanted;
-use super::{Context, Door};
+use super::document::{self, Document};
 
-/// Peers tried so far.
+/// What is remembered of a request that passes.
 #[derive(Debug, Default)]
 pub(super) struct Passing {
+    /// `None`: another member's, who has made and will make everything public.
+    pub public: Option<Public>,
     pub wanted: Wanted,
+    /// The answer's body, if that is a document with addresses.
+    pub document: Option<Document>,
+    /// Peers.
     tried: Vec<usize>,
     current: Option<(UpstreamId, usize)>,
 }
@@ -99,17 +107,14 @@ pub(super) fn connected(app: &App, context: &Context, reused: bool) {
 pub(super) fn request_head(
     session: &Session,
     app: &App,
-    door: Door,
     request: &mut RequestHeader,
-    context: &mut Context,
+    passing: &Passing,
 ) -> Result<()> {
-    let Door::Listener(listener) = door else {
+    let Some(public) = &passing.public else {
         // Its first member has done all that follows.
         request.remove_header(HOP);
         return Ok(());
     };
-    let origin = public_origin(session, app.listener(listener).0);
-    context.record.client = Some(origin.client);
     let head = session.req_header();
     let upgrade = session.is_upgrade_req();
     let drops = Dropped::of(head, app.settings.profile);
@@ -135,13 +140,15 @@ pub(super) fn request_head(
     if !request.raw_path().starts_with(b"/") {
         request.set_raw_path(origin_form(head))?;
     }
-    if let Some(authority) = &origin.authority {
-        request.insert_header(header::HOST, authority)?;
-        request.insert_header("X-Forwarded-Host", authority)?;
+    for (name, value) in public.fields() {
+        request.insert_header(name, &*value)?;
     }
-    request.insert_header("X-Forwarded-For", origin.client.to_string())?;
-    request.insert_header("X-Forwarded-Proto", if origin.https { "https" } else { "http" })?;
-    if let Wanted::Member { hop, .. } = &context.pass.wanted {
+    if document::is_wanted(head) {
+        // What has to be read must come whole and uncompressed.
+        request.remove_header(&header::ACCEPT_ENCODING);
+        request.remove_header(&header::RANGE);
+    }
+    if let Wanted::Member { hop, .. } = &passing.wanted {
         request.insert_header(HOP, hop)?;
     }
     Ok(())
@@ -160,8 +167,9 @@ pub(super) fn response_head(
     session: &mut Session,
     app: &App,
     head: &mut ResponseHeader,
-    record: &mut Record,
-) {
+    context: &mut Context,
+) -> Result<()> {
+    let Context { record, pass: passing, .. } = context;
     record.first_byte = Some(record.started.elapsed());
     let switching = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
     let keep =
@@ -171,6 +179,21 @@ pub(super) fn response_head(
     }
     if app.draining() {
         session.as_downstream_mut().set_keepalive(None);
+    }
+    if let (Some(public), Some(upstream)) = (&passing.public, record.upstream) {
+        public_head(head, public.ours(app.upstream(upstream)))?;
+        passing.document = Document::announced_by(session.req_header(), head)?;
+    }
+    Ok(())
+}
+
+/// A body as the client gets it.
+pub(super) fn response_body(app: &App, body: &mut Option<Bytes>, end: bool, context: &mut Context) {
+    let Context { record, pass: passing, .. } = context;
+    if let (Some(document), Some(public), Some(upstream)) =
+        (&mut passing.document, &passing.public, record.upstream)
+    {
+        *body = document.pass(body.take(), end, public.ours(app.upstream(upstream)));
     }
 }
 

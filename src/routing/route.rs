@@ -108,6 +108,18 @@ impl Routes {
         Route::Pass
     }
 
+    /// Whether the paths of a route may begin with these segments (`/a/b`).
+    pub fn any_begins_with(&self, prefix: &str) -> bool {
+        let segments: Vec<&str> = prefix.split('/').skip(1).collect();
+        self.patterns.iter().any(|(_, pattern)| {
+            segments.len() <= pattern.len()
+                && segments.iter().zip(pattern).all(|(segment, expected)| match expected {
+                    Segment::Literal(literal) => literal == segment,
+                    Segment::ServerId => true,
+                })
+        })
+    }
+
     /// The path exactly as it stands: every segment decoded once, one trailing slash allowed.
     fn strict<'p>(&self, path: &'p [u8]) -> Option<Route<'p>> {
         let path = path.strip_prefix(b"/")?;
@@ -288,6 +300,16 @@ mod tests {
         }
         assert_eq!(routes().classify(b"/servers/\xff/mcp", true), ambiguous);
         assert_eq!(routes().classify(b"*", true), Route::Pass);
+    }
+
+    #[test]
+    fn a_prefix_is_known_to_be_a_routes_beginning() {
+        for prefix in ["/mcp", "/servers", "/servers/a", "/servers/a/mcp", "/message"] {
+            assert!(routes().any_begins_with(prefix), "{prefix}");
+        }
+        for prefix in ["/gateway", "/mcp/x", "/mcps", "/servers/a/mcp/x", "/a/mcp"] {
+            assert!(!routes().any_begins_with(prefix), "{prefix}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::config::settings::{self, Settings, UpstreamId};
 use crate::error::Fault;
+use crate::mcp::public_url::address::{Peers, is_name_of_peer};
 use crate::routing::balance::{least_loaded_of_two, rendezvous};
 use dial::{Dialer, Timeouts, Unreachable};
 use peer::Peer;
@@ -134,5 +135,16 @@ impl Upstream {
     /// Peer for a session that nobody claimed: always the same one, so that an unknown session stays where it is.
     pub fn stable(&self, session_hash: &[u8]) -> usize {
         rendezvous(session_hash, &self.peers)
+    }
+}
+
+impl Peers for Upstream {
+    fn any_is(&self, host: &str, port: u16) -> bool {
+        let server_name = self.dialer.trust.as_ref().map(|trust| trust.server_name.as_str());
+        self.peers.iter().filter(|peer| peer.port == port).any(|peer| {
+            let address = peer.known_address().map(|address| address.to_string());
+            let names = [Some(peer.host.as_str()), address.as_deref(), server_name];
+            names.into_iter().flatten().any(|name| is_name_of_peer(host, name))
+        })
     }
 }

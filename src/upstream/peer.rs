@@ -21,7 +21,7 @@ static EPOCH: Lazy<Instant> = Lazy::new(Instant::now);
 pub struct Peer {
     pub name: String,
     pub host: String,
-    port: u16,
+    pub port: u16,
     literal: Option<SocketAddr>,
     resolved: Mutex<Option<(Instant, SocketAddr)>>,
     in_flight: AtomicUsize,
@@ -60,6 +60,12 @@ impl Peer {
         *self.resolved.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
             Some((Instant::now(), address));
         Ok(address)
+    }
+
+    /// Where it was found last, however long ago.
+    pub fn known_address(&self) -> Option<IpAddr> {
+        let resolved = *self.resolved.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.literal.or(resolved.map(|(_, address)| address)).map(|address| address.ip())
     }
 
     /// Requests in flight.

@@ -15,7 +15,7 @@ use pingora_core::utils::tls::CertKey;
 use crate::config::settings::{UpstreamTls, Verify};
 
 pub struct Trust {
-    server_name: String,
+    pub server_name: String,
     verify: Verify,
     ca: Option<Arc<Box<[X509]>>>,
     identity: Option<Arc<CertKey>>,

@@ -2,6 +2,7 @@
 //! `FUZZ_SECONDS=600 cargo test --test fuzz` fuzzes for longer; `FUZZ_SEED` begins elsewhere. The surprise: this is a
 //! plain test on stable Rust, and every run with the same seed walks the same way.
 
+mod addresses;
 mod mutate;
 mod splice_oracle;
 mod splice_properties;
@@ -58,4 +59,24 @@ const SPLICE_TOKENS: &[&str] = &[
 #[test]
 fn the_splice_survives_mutations() {
     mutate::run(SPLICE_SEEDS, SPLICE_TOKENS, splice_oracle::judge);
+}
+
+#[test]
+fn forwarded_survives_mutations() {
+    mutate::run(addresses::FORWARDED, addresses::FORWARDED_TOKENS, addresses::judge_forwarded);
+}
+
+#[test]
+fn challenges_survive_mutations() {
+    mutate::run(addresses::CHALLENGES, addresses::CHALLENGE_TOKENS, addresses::judge_challenge);
+}
+
+#[test]
+fn endpoint_events_survive_mutations() {
+    mutate::run(addresses::STREAMS, addresses::STREAM_TOKENS, addresses::judge_stream);
+}
+
+#[test]
+fn metadata_documents_survive_mutations() {
+    mutate::run(addresses::DOCUMENTS, addresses::DOCUMENT_TOKENS, addresses::judge_document);
 }

@@ -24,7 +24,15 @@ class Result:
 
 def run_suite(url: str, revision: str, folder: Path) -> Result:
     """`revision` is a requirement set of the suite: 2025-11-25 or 2026-07-28. Takes some 4 s."""
-    command = [NODE, _SUITE, "server", "--url", url, "--requirements", revision, "--output-dir", folder]
+    return _run(url, ["--requirements", revision], folder)
+
+
+def run_scenario(url: str, scenario: str, folder: Path) -> Result:
+    return _run(url, ["--scenario", scenario], folder)
+
+
+def _run(url: str, what: list[str], folder: Path) -> Result:
+    command = [NODE, _SUITE, "server", "--url", url, *what, "--output-dir", folder]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=170)
     checks = Counter()
     for file in folder.glob("server-*/checks.json"):

@@ -30,6 +30,8 @@ class ServerKind:
     sdk: str
     transport: str = "streamable"
     json: bool = False
+    #: It does not look at Host and Origin.
+    unguarded: bool = False
 
     @property
     def reference(self) -> bool:
@@ -68,6 +70,7 @@ class ServerKind:
             *_script(TESTS / "servers", self.sdk),
             *("--name", instance, "--port", str(port), "--transport", self.transport),
             *(["--json"] if self.json else []),
+            *(["--unguarded"] if self.unguarded else []),
         ]
 
 
@@ -122,9 +125,11 @@ class McpServers:
 class SdkClient:
     """The process of one SDK's client (one of CLIENTS), which works on any number of jobs at once."""
 
-    def __init__(self, client: str, folder: Path):
+    def __init__(self, client: str, folder: Path, ca: Path | None = None):
+        """`ca`: the authority that it trusts."""
         name = f"client-{client}"
-        self._process = Process(name, _script(TESTS / "clients", client), folder, _QUIET, spoken_to=True)
+        env = _QUIET | ({"SSL_CERT_FILE": str(ca), "NODE_EXTRA_CA_CERTS": str(ca)} if ca else {})
+        self._process = Process(name, _script(TESTS / "clients", client), folder, env, spoken_to=True)
         self._jobs = 0
         # Worlds begin side by side; a number and its line must go together.
         self._beginning = Lock()

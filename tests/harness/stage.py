@@ -31,6 +31,9 @@ from .waiting import PATIENCE, wait_until
 MCP = "/servers/s1/mcp"
 SERVER_ID = "s1"
 
+#: A listener that may be called anything by anybody; the tests' own would take only this machine's names.
+OPEN = {"allowed_hosts": ["*"], "allowed_origins": ["*"]}
+
 #: Runs a test over HTTP/1.1 and over HTTP/2 (TLS).
 BOTH = pytest.mark.parametrize("protocol", ["h1", "h2"])
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer, RequestStateSecurity
 from mcp.server.mcpserver.prompts.base import Prompt, UserMessage
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
     MISSING_REQUIRED_CLIENT_CAPABILITY,
@@ -391,5 +392,6 @@ for method, params in {
     server._lowlevel_server.add_request_handler(method, params, accept)
 
 args = arguments()
-app = server.streamable_http_app(event_store=MemoryEventStore(), retry_interval=100)
+checks = TransportSecuritySettings(enable_dns_rebinding_protection=False) if args.unguarded else None
+app = server.streamable_http_app(event_store=MemoryEventStore(), retry_interval=100, transport_security=checks)
 uvicorn.run(Recording(app), host="127.0.0.1", port=args.port, log_level="warning")

@@ -148,5 +148,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--name", required=True, help="tells instances apart")
     parser.add_argument("--transport", choices=["streamable", "stateless", "sse"], default="streamable")
+    parser.add_argument("--unguarded", action="store_true", help="take requests for any host, from any page")
     parser.add_argument("--json", action="store_true", help="answer with JSON instead of event streams")
     return parser.parse_args()

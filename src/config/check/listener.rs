@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Check, address};
+use super::{Check, address, public};
 use crate::config::field::{Field, OneOrMany};
 use crate::config::file;
 use crate::config::problem::Path;
@@ -64,7 +64,17 @@ impl Check<'_> {
         upstreams: Option<&[String]>,
         taken: &mut Taken,
     ) -> Option<Listener> {
-        let file::Listener { name, address, tls, upstream, scope, trusted_proxies } = listener;
+        let file::Listener {
+            name,
+            address,
+            tls,
+            upstream,
+            scope,
+            trusted_proxies,
+            public_url,
+            allowed_hosts,
+            allowed_origins,
+        } = listener;
         let name = name.good();
         if let Some(Some(name)) = &name {
             self.listener_name(name, &path.key("name"), taken);
@@ -77,9 +87,14 @@ impl Check<'_> {
         let upstream =
             upstream.good().and_then(|name| self.upstream_of(name, &path.key("upstream"), upstreams?));
         let trusted_proxies = self.networks(trusted_proxies, &path.key("trusted_proxies"));
-        let addresses = addresses?;
+        let public_url = self.public_url(public_url, &path.key("public_url"));
+        let hosts = self.allowed_hosts(allowed_hosts, &path.key("allowed_hosts"));
+        let origins = self.allowed_origins(allowed_origins, &path.key("allowed_origins"));
+        let (addresses, public_url) = (addresses?, public_url?);
         Some(Listener {
             name: name?.or_else(|| addresses.first().map(SocketAddr::to_string))?,
+            allowed: public::allowed(hosts?, origins?, &addresses, &public_url),
+            public_url,
             addresses,
             tls: tls?,
             upstream: upstream?,

@@ -1,0 +1,79 @@
+//! The shape of a listener: where clients come in, and what they may call it. PURE.
+//! Read and documented as all of the shape is (`file`); `check/listener` and `check/public` say what is right.
+//! Surprise: no list of allowed hosts is not an empty one; what it means depends on the listener's addresses.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::field::{Field, OneOrMany};
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Name in logs and metrics; default: the first address
+    #[serde(default)]
+    #[schemars(example = &"public")]
+    pub name: Field<Option<String>>,
+    /// One address (IP:PORT) or a list of them
+    #[schemars(example = &"127.0.0.1:8443")]
+    pub address: Field<OneOrMany<String>>,
+    /// Serve TLS (HTTP/1.1 and h2); null = plaintext
+    #[serde(default)]
+    pub tls: Field<Option<ListenerTls>>,
+    /// Name of the upstream behind; may be left out if there is only one
+    #[serde(default)]
+    #[schemars(example = &"gateway")]
+    pub upstream: Field<Option<String>>,
+    /// Whether the server id of the path is spliced into params.server_id
+    #[serde(default = "yes")]
+    pub scope: Field<bool>,
+    /// Networks whose X-Forwarded-* headers are believed, or where they send none of these, their Forwarded headers
+    #[serde(default)]
+    pub trusted_proxies: Field<Vec<Field<String>>>,
+    /// What the outside calls this listener
+    #[serde(default)]
+    pub public_url: Field<PublicUrl>,
+    /// Hosts that clients may call it: HOST, HOST:PORT, HOST:* or *; default: on loopback its names and external_url's, else *
+    #[serde(default)]
+    #[schemars(example = &["mcp.example.com", "localhost:*"])]
+    pub allowed_hosts: Field<Option<Vec<Field<String>>>>,
+    /// Pages that may send MCP: like allowed_hosts, with or without SCHEME:// before it, or null; default: on loopback its names, else *
+    #[serde(default)]
+    #[schemars(example = &["https://app.example.com"])]
+    pub allowed_origins: Field<Option<Vec<Field<String>>>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerTls {
+    /// PEM file: certificate, then its intermediates
+    #[schemars(example = &"/certs/tls.crt")]
+    pub cert: Field<String>,
+    /// PEM file: private key of the certificate, not encrypted
+    #[schemars(example = &"/certs/tls.key")]
+    pub key: Field<String>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PublicUrl {
+    /// Scheme of public addresses: auto (as the client came, by trusted_proxies), http or https
+    pub protocol: Field<Protocol>,
+    /// Scheme, host and path in place of what the client wrote; null = none. The path is put before every address, and taken off requests
+    #[schemars(example = &"https://mcp.example.com/gateway")]
+    pub external_url: Field<Option<String>>,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Protocol {
+    #[default]
+    Auto,
+    Http,
+    Https,
+}
+
+fn yes() -> Field<bool> {
+    Field::Good(true)
+}
