@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::account::Counters;
 use crate::config::settings::{Listener, Settings, UpstreamId};
+use crate::material::Used;
 use crate::members::Members;
 use crate::registry::{GatewayKeys, Registry};
 use crate::upstream::{Upstream, Upstreams};
@@ -17,6 +18,8 @@ pub struct App {
     pub gateway: Option<GatewayKeys>,
     /// `None`: this Outrigger is no member.
     pub members: Option<Members>,
+    /// Every certificate that this generation rests on.
+    pub certificates: Vec<Used>,
     pub counters: Counters,
     draining: AtomicBool,
 }
@@ -27,11 +30,12 @@ impl App {
         upstreams: Upstreams,
         registry: Registry,
         members: Option<Members>,
+        certificates: Vec<Used>,
         counters: Counters,
     ) -> Self {
         let gateway = registry.store().and_then(GatewayKeys::of);
         let draining = AtomicBool::new(false);
-        Self { settings, upstreams, registry, gateway, members, counters, draining }
+        Self { settings, upstreams, registry, gateway, members, certificates, counters, draining }
     }
 
     /// This member's name, if it is one of several.

@@ -18,6 +18,8 @@
 //! | 9 | relay | the answer outward, its addresses public, nothing held back | [`exchange`], [`mcp::public_url`], [`mcp::sse`] |
 //! | 10 | account | one access line, the counters | [`account`] |
 //!
+//! What TLS rests on, in every role, is read and checked in one place: [`material`].
+//!
 //! What room 4 would decide for a session, and why, an operator hears from [`explain`].
 //!
 //! MCP messages go through the [`exchange`], one linear function; everything else passes through Pingora's own proxy ([`proxy`]).
@@ -34,6 +36,7 @@ pub mod error;
 pub mod exchange;
 pub mod explain;
 pub mod logging;
+pub mod material;
 pub mod mcp;
 pub mod members;
 pub mod proxy;

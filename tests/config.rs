@@ -14,6 +14,7 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::symm::Cipher;
+use openssl::x509::extension::ExtendedKeyUsage;
 use openssl::x509::{X509, X509Name};
 use outrigger::config;
 use outrigger::config::settings::{
@@ -92,7 +93,9 @@ fn a_right_file_gives_the_settings_it_says() {
     assert_eq!((settings.profile, settings.threads), (Profile::Generic, 3));
     let [public, egress] = &settings.listeners[..] else { panic!("{:?}", settings.listeners) };
     assert_eq!((public.name.as_str(), public.upstream, public.scope), ("public", UpstreamId(1), true));
-    assert_eq!(public.tls.as_ref().unwrap().key, world.folder.join("certs/tls.key"));
+    let identity = &public.tls.as_ref().unwrap().identity;
+    assert_eq!(identity.key, world.folder.join("certs/encrypted.key"));
+    assert_eq!(identity.passphrase.as_deref(), Some(&*world.folder.join("certs/key-passphrase")));
     assert!(public.trusted_proxies[0].contains(&"10.1.2.3".parse::<std::net::IpAddr>().unwrap()));
     assert_eq!(
         (egress.name.as_str(), egress.upstream, egress.scope),
@@ -221,7 +224,7 @@ threads: ${THREADS}
 listeners:
   - name: public
     address: 0.0.0.0:8443
-    tls: { cert: "${CERTS}/tls.crt", key: "${CERTS}/tls.key" }
+    tls: { cert: "${CERTS}/encrypted.crt", key: "${CERTS}/encrypted.key", key_passphrase_file: "${CERTS}/key-passphrase" }
     upstream: gateway
     trusted_proxies: [10.0.0.0/8]
   - address: [127.0.0.1:9101, "[::1]:9101"]
@@ -317,15 +320,27 @@ impl World {
             .join(format!("config-{name}-{}-{number}", std::process::id()));
         let certs = folder.join("certs");
         fs::create_dir_all(&certs).unwrap();
-        for name in ["tls", "client", "ca"] {
-            let (cert, key) = identity(name);
+        for (name, dates, usage) in [
+            ("tls", TODAY, None),
+            ("client", TODAY, None),
+            ("ca", TODAY, None),
+            ("expired", ("19990101000000Z", "20000101000000Z"), None),
+            ("early", ("29980101000000Z", "29990101000000Z"), None),
+            ("only-server", TODAY, Some("serverAuth")),
+            ("only-client", TODAY, Some("clientAuth")),
+        ] {
+            let (cert, key) = identity(name, dates, usage);
             fs::write(certs.join(name).with_extension("crt"), cert.to_pem().unwrap()).unwrap();
             fs::write(certs.join(name).with_extension("key"), key.private_key_to_pem_pkcs8().unwrap())
                 .unwrap();
         }
-        let (_, key) = identity("encrypted");
+        let (cert, key) = identity("encrypted", TODAY, None);
         let encrypted = key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_128_cbc(), b"secret").unwrap();
         fs::write(certs.join("encrypted.key"), encrypted).unwrap();
+        let pem = cert.to_pem().unwrap();
+        fs::write(certs.join("encrypted.crt"), &pem).unwrap();
+        fs::write(certs.join("half-written.crt"), [&pem[..], &pem[..pem.len() / 2]].concat()).unwrap();
+        fs::write(certs.join("key-passphrase"), "secret\n").unwrap();
         let garbage = "-----BEGIN CERTIFICATE-----\nbm8gY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n";
         fs::write(certs.join("garbage.crt"), garbage).unwrap();
         fs::write(certs.join("redis-password"), "s3cret\n").unwrap();
@@ -370,8 +385,11 @@ impl Drop for World {
     }
 }
 
+/// Dates of a certificate that is valid.
+const TODAY: (&str, &str) = ("20000101000000Z", "29990101000000Z");
+
 /// A self-signed certificate and its key.
-fn identity(name: &str) -> (X509, PKey<Private>) {
+fn identity(name: &str, dates: (&str, &str), usage: Option<&str>) -> (X509, PKey<Private>) {
     let curve = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&curve).unwrap()).unwrap();
     let mut subject = X509Name::builder().unwrap();
@@ -382,8 +400,11 @@ fn identity(name: &str) -> (X509, PKey<Private>) {
     cert.set_subject_name(&subject).unwrap();
     cert.set_issuer_name(&subject).unwrap();
     cert.set_pubkey(&key).unwrap();
-    cert.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
-    cert.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+    cert.set_not_before(&Asn1Time::from_str(dates.0).unwrap()).unwrap();
+    cert.set_not_after(&Asn1Time::from_str(dates.1).unwrap()).unwrap();
+    if let Some(usage) = usage {
+        cert.append_extension(ExtendedKeyUsage::new().other(usage).build().unwrap()).unwrap();
+    }
     cert.sign(&key, MessageDigest::sha256()).unwrap();
     (cert.build(), key)
 }

@@ -23,17 +23,19 @@ use super::problem::{Path, Report};
 use super::settings::*;
 use super::sockets::{Demand, MAX_SOCKETS};
 use super::unit::{Count, Time};
+use crate::material::{KeyFlaw, Purpose};
 use crate::mcp::public_url::address::EndpointForm;
 use crate::routing::route::Routes;
 
 /// What the check must know of the machine that the file is for. Errors are sentences that name the path asked for.
 pub trait Machine {
     fn cores(&self) -> usize;
-    /// The public key of the first certificate in a PEM file, all of whose certificates can be parsed.
-    fn certificate(&self, file: &FilePath) -> Result<PublicKey, String>;
-    /// The public half of the private key in a PEM file.
-    fn private_key(&self, file: &FilePath) -> Result<PublicKey, String>;
-    /// Whether a PEM file holds CA certificates.
+    /// The public key of the first certificate in a PEM file, all of whose certificates can be parsed, and which is good for these
+    /// purposes.
+    fn certificate(&self, file: &FilePath, purposes: &[Purpose]) -> Result<PublicKey, String>;
+    /// The public half of the private key in a PEM file; the passphrase is kept in a file too.
+    fn private_key(&self, file: &FilePath, passphrase: Option<&FilePath>) -> Result<PublicKey, KeyFlaw>;
+    /// Whether a PEM file holds CA certificates that can vouch for anybody.
     fn authorities(&self, file: &FilePath) -> Result<(), String>;
     /// Whether a file holds a password; its errors are the only ones that do not name the file.
     fn secret(&self, file: &FilePath) -> Result<(), String>;
@@ -286,10 +288,10 @@ mod tests {
         fn cores(&self) -> usize {
             self.cores
         }
-        fn certificate(&self, _: &FilePath) -> Result<PublicKey, String> {
+        fn certificate(&self, _: &FilePath, _: &[Purpose]) -> Result<PublicKey, String> {
             Ok(PublicKey(Vec::new()))
         }
-        fn private_key(&self, _: &FilePath) -> Result<PublicKey, String> {
+        fn private_key(&self, _: &FilePath, _: Option<&FilePath>) -> Result<PublicKey, KeyFlaw> {
             Ok(PublicKey(Vec::new()))
         }
         fn authorities(&self, _: &FilePath) -> Result<(), String> {

@@ -6,44 +6,61 @@ use std::fs;
 use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
-use openssl::pkey::PKey;
-use openssl::x509::X509;
+use openssl::asn1::Asn1Time;
+use openssl::error::ErrorStack;
 
 use super::check::{Machine, PublicKey};
+use crate::material::{Authorities, Chain, KeyFlaw, Purpose, private_key, reason};
 
 /// This process's view: same user, same root folder, same mounts as the worker will have.
-pub struct ThisMachine;
+pub struct ThisMachine {
+    /// Whether a certificate must be valid at this moment.
+    pub dates: Dates,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dates {
+    Count,
+    Ignored,
+}
+
+impl ThisMachine {
+    fn now(&self) -> Option<Asn1Time> {
+        match self.dates {
+            Dates::Count => Asn1Time::days_from_now(0).ok(),
+            Dates::Ignored => None,
+        }
+    }
+}
 
 impl Machine for ThisMachine {
     fn cores(&self) -> usize {
         std::thread::available_parallelism().map_or(1, usize::from)
     }
 
-    fn certificate(&self, file: &Path) -> Result<PublicKey, String> {
-        let chain = certificates(file)?;
-        let leaf = chain.first().ok_or_else(|| no_certificate(file))?;
-        let key = leaf.public_key().and_then(|key| key.public_key_to_der());
-        key.map(PublicKey)
-            .map_err(|_| format!("{}: the first certificate has no usable public key", file.display()))
-    }
-
-    fn private_key(&self, file: &Path) -> Result<PublicKey, String> {
-        let pem = read(file)?;
-        let mut encrypted = false;
-        // Without a callback OpenSSL would ask for the pass phrase on the terminal.
-        let key = PKey::private_key_from_pem_callback(&pem, |_| {
-            encrypted = true;
-            Err(openssl::error::ErrorStack::get())
-        });
-        match key.and_then(|key| key.public_key_to_der()) {
-            Ok(der) => Ok(PublicKey(der)),
-            Err(_) if encrypted => Err(format!("{}: the private key is encrypted", file.display())),
-            Err(_) => Err(format!("{}: no PEM private key in it", file.display())),
+    fn certificate(&self, file: &Path, purposes: &[Purpose]) -> Result<PublicKey, String> {
+        let chain = Chain::read(file)?;
+        let untimely = self.now().and_then(|now| chain.untimely(&now));
+        match untimely.or_else(|| chain.unfit_for(purposes)) {
+            Some(reason) => Err(format!("{}: {reason}", file.display())),
+            None => {
+                let key = chain.leaf().public_key().and_then(|key| key.public_key_to_der());
+                key.map(PublicKey).map_err(unusable(file))
+            }
         }
     }
 
+    fn private_key(&self, file: &Path, passphrase: Option<&Path>) -> Result<PublicKey, KeyFlaw> {
+        let key = private_key(file, passphrase)?;
+        key.public_key_to_der().map(PublicKey).map_err(|error| KeyFlaw::Key(unusable(file)(error)))
+    }
+
     fn authorities(&self, file: &Path) -> Result<(), String> {
-        if certificates(file)?.is_empty() { Err(no_certificate(file)) } else { Ok(()) }
+        let authorities = Authorities::read(file)?;
+        match self.now().and_then(|now| authorities.all_untimely(&now)) {
+            Some(reason) => Err(format!("{}: {reason}", file.display())),
+            None => Ok(()),
+        }
     }
 
     fn secret(&self, file: &Path) -> Result<(), String> {
@@ -77,21 +94,6 @@ impl Machine for ThisMachine {
     }
 }
 
-fn certificates(file: &Path) -> Result<Vec<X509>, String> {
-    X509::stack_from_pem(&read(file)?).map_err(|_| no_certificate(file))
-}
-
-fn no_certificate(file: &Path) -> String {
-    format!("{}: no PEM certificate in it", file.display())
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, String> {
-    fs::read(file).map_err(|error| format!("{}: {}", file.display(), reason(&error)))
-}
-
-/// What the system says, without Rust's `(os error 2)`.
-pub fn reason(error: &std::io::Error) -> String {
-    error
-        .raw_os_error()
-        .map_or_else(|| error.to_string(), |code| nix::errno::Errno::from_raw(code).desc().to_owned())
+fn unusable(file: &Path) -> impl Fn(ErrorStack) -> String {
+    move |_| format!("{}: the public key is of a kind that cannot be used", file.display())
 }

@@ -24,7 +24,9 @@ mod unit;
 use std::fs;
 use std::path::Path;
 
+use crate::material::reason;
 pub use env::Env;
+use machine::{Dates, ThisMachine};
 pub use problem::{Problem, Problems};
 use settings::Settings;
 
@@ -32,7 +34,7 @@ use settings::Settings;
 pub fn load(path: &Path) -> Result<Settings, Problems> {
     let name = path.display().to_string();
     let bytes = fs::read(path)
-        .map_err(|error| Problems::of_file(&name, format!("cannot be read: {}", machine::reason(&error))))?;
+        .map_err(|error| Problems::of_file(&name, format!("cannot be read: {}", reason(&error))))?;
     let text = String::from_utf8(bytes).map_err(|_| Problems::of_file(&name, "is not UTF-8".to_owned()))?;
     load_text(&name, &text, &|variable| std::env::var(variable).ok())
 }
@@ -40,11 +42,20 @@ pub fn load(path: &Path) -> Result<Settings, Problems> {
 /// The same for a text that was read before, so that several processes see one version of the file.
 /// `file_name` is only for the problems; certificates and folders are looked up on this machine.
 pub fn load_text(file_name: &str, text: &str, env: Env) -> Result<Settings, Problems> {
+    load_on(&ThisMachine { dates: Dates::Count }, file_name, text, env)
+}
+
+/// The same for a text that passed before, whenever that was. A certificate may have expired since then, and a worker that takes the
+/// place of one that died is better off with it than not at all.
+pub fn load_text_again(file_name: &str, text: &str, env: Env) -> Result<Settings, Problems> {
+    load_on(&ThisMachine { dates: Dates::Ignored }, file_name, text, env)
+}
+
+fn load_on(machine: &ThisMachine, file_name: &str, text: &str, env: Env) -> Result<Settings, Problems> {
     let (tree, mut problems) = node::parse(text, env);
     let Some(tree) = tree else { return Err(Problems::new(file_name, problems)) };
     let report = problem::Report::new(&tree);
-    let settings =
-        read::read(&tree, &report).good().and_then(|file| check::check(file, &machine::ThisMachine, &report));
+    let settings = read::read(&tree, &report).good().and_then(|file| check::check(file, machine, &report));
     problems.extend(report.into_list());
     match settings {
         Some(settings) if problems.is_empty() => Ok(settings),

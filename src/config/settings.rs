@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use log::LevelFilter;
 
+use crate::material::IdentityFiles;
 use crate::mcp::public_url::PublicUrl;
 use crate::mcp::public_url::address::EndpointForm;
 use crate::routing::allowed::Allowed;
@@ -67,11 +68,10 @@ pub struct Listener {
     pub allowed: Allowed,
 }
 
-/// Certificate chain and key of a listener; they were read, parsed and found to match when the file was checked.
+/// What a listener shows; it was read, parsed and found to match when the file was checked.
 #[derive(Debug, Clone)]
 pub struct ListenerTls {
-    pub cert: PathBuf,
-    pub key: PathBuf,
+    pub identity: IdentityFiles,
 }
 
 #[derive(Debug, Clone)]
@@ -97,8 +97,8 @@ pub struct PeerAddress {
 pub struct UpstreamTls {
     /// CA bundle; `None` = the system's.
     pub ca: Option<PathBuf>,
-    /// Client certificate chain and key, if the upstream wants one.
-    pub identity: Option<(PathBuf, PathBuf)>,
+    /// What we show, if the upstream wants to see something.
+    pub identity: Option<IdentityFiles>,
     /// Never empty: Pingora switches verification off for an empty name.
     pub server_name: String,
     pub verify: Verify,
@@ -208,7 +208,7 @@ pub struct RedisLogin {
 pub struct RedisTls {
     /// CA bundle; `None` = the system's.
     pub ca: Option<PathBuf>,
-    pub identity: Option<(PathBuf, PathBuf)>,
+    pub identity: Option<IdentityFiles>,
 }
 
 /// A text that no print shows.
@@ -247,8 +247,7 @@ pub enum Discovery {
 /// Both ways between members: every member shows this identity and accepts what this CA signed.
 #[derive(Debug, Clone)]
 pub struct MemberTls {
-    pub cert: PathBuf,
-    pub key: PathBuf,
+    pub identity: IdentityFiles,
     pub ca: PathBuf,
     /// The DNS name in every member's certificate.
     pub server_name: String,

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::config;
 use crate::config::settings::{Listener, Profile, RegistryKind, Settings};
+use crate::material::Shelf;
 use crate::members::Members;
 use crate::registry::{self, GatewayKeys, Registry, RegistryError, SessionKey, Store, Transport};
 use crate::routing::route::{Refused, Route};
@@ -134,7 +135,7 @@ impl Shared {
     fn open(settings: &Settings) -> Result<Self, String> {
         let registry = Registry::open(&settings.sessions).map_err(|error| error.to_string())?;
         let store = registry.store().ok_or("the registry is not shared")?;
-        let members = Members::open(settings, &registry)?;
+        let members = Members::open(settings, &registry, &mut Shelf::default())?;
         Ok(Self { gateway: GatewayKeys::of(store.clone()), store, members })
     }
 

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::config::settings::{Discovery, Member, Settings, UpstreamTls, Verify};
 use crate::error::Fault;
+use crate::material::Shelf;
 use crate::registry::{Registry, RegistryError, Store};
 use crate::routing::owner::Listed;
 use crate::upstream::dial::{Dialer, Timeouts, Unreachable};
@@ -45,19 +46,20 @@ pub struct Members {
 }
 
 impl Members {
-    /// Reads the trust material. `None` if this Outrigger is no member.
+    /// Takes the trust material off the shelf. `None` if this Outrigger is no member.
     ///
     /// # Errors
     /// For the log, naming the file.
-    pub fn open(settings: &Settings, registry: &Registry) -> Result<Option<Self>, String> {
+    pub fn open(settings: &Settings, registry: &Registry, shelf: &mut Shelf) -> Result<Option<Self>, String> {
         let (Some(member), Some(store)) = (&settings.member, registry.store()) else { return Ok(None) };
         let trust = member.tls.as_ref().map(|tls| {
-            Trust::load(&UpstreamTls {
+            let domain = UpstreamTls {
                 ca: Some(tls.ca.clone()),
-                identity: Some((tls.cert.clone(), tls.key.clone())),
+                identity: Some(tls.identity.clone()),
                 server_name: tls.server_name.clone(),
                 verify: Verify::Full,
-            })
+            };
+            Trust::load(&domain, "member", shelf)
         });
         let timeouts = Timeouts {
             connect: member.connect_timeout,

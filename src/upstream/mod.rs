@@ -16,6 +16,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::config::settings::{self, Settings, UpstreamId};
 use crate::error::Fault;
+use crate::material::Shelf;
 use crate::mcp::public_url::address::{Peers, is_name_of_peer};
 use crate::routing::balance::{least_loaded_of_two, rendezvous};
 use dial::{Dialer, Timeouts, Unreachable};
@@ -26,14 +27,12 @@ use trust::Trust;
 pub struct Upstreams(Vec<Upstream>);
 
 impl Upstreams {
-    /// Reads all trust material. The error names file and reason, for the log.
-    pub fn open(settings: &Settings) -> Result<Self, String> {
+    /// Takes all trust material off the shelf. The error names file and reason, for the log.
+    pub fn open(settings: &Settings, shelf: &mut Shelf) -> Result<Self, String> {
         let connector = Arc::new(TransportConnector::new(None));
-        let upstreams = settings
-            .upstreams
-            .iter()
-            .enumerate()
-            .map(|(id, upstream)| Upstream::open(UpstreamId(id), upstream, settings, connector.clone()));
+        let upstreams = settings.upstreams.iter().enumerate().map(|(id, upstream)| {
+            Upstream::open(UpstreamId(id), upstream, settings, connector.clone(), shelf)
+        });
         Ok(Self(upstreams.collect::<Result<_, _>>()?))
     }
 
@@ -60,8 +59,10 @@ impl Upstream {
         upstream: &settings::Upstream,
         settings: &Settings,
         connector: Arc<TransportConnector>,
+        shelf: &mut Shelf,
     ) -> Result<Self, String> {
-        let trust = upstream.tls.as_ref().map(Trust::load).transpose()?;
+        let by = format!("upstream {}", upstream.name);
+        let trust = upstream.tls.as_ref().map(|tls| Trust::load(tls, &by, shelf)).transpose()?;
         let timeouts = Timeouts {
             connect: settings.timeouts.connect,
             connect_total: settings.timeouts.connect * 2,

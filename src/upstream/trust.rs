@@ -3,16 +3,16 @@
 //! Surprise: Pingora's reuse hash knows neither the CA nor the key, so the fingerprint of the whole domain goes into `group_key`.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
-use openssl::pkey::PKey;
+use openssl::error::ErrorStack;
 use openssl::sha::Sha256;
 use openssl::x509::X509;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::CertKey;
 
 use crate::config::settings::{UpstreamTls, Verify};
+use crate::material::Shelf;
 
 pub struct Trust {
     pub server_name: String,
@@ -23,30 +23,26 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Reads certificate files; the error names the file.
-    pub fn load(tls: &UpstreamTls) -> Result<Self, String> {
-        let mut hash = Sha256::new();
-        hash.update(tls.server_name.as_bytes());
-        hash.update(&[0, u8::from(tls.verify == Verify::Full)]);
-        let ca = match &tls.ca {
-            Some(path) => {
-                let bundle = certificates(path, &mut hash)?;
-                Some(Arc::new(bundle.into_boxed_slice()))
-            }
-            None => None,
-        };
-        let identity = match &tls.identity {
-            Some((cert, key)) => {
-                let chain = certificates(cert, &mut hash)?;
-                let key = PKey::private_key_from_pem(&read(key)?)
-                    .map_err(|error| format!("{}: {error}", key.display()))?;
-                Some(Arc::new(CertKey::new(chain, key)))
-            }
-            None => None,
-        };
-        let digest = hash.finish();
-        let fingerprint = u64::from_be_bytes(std::array::from_fn(|at| digest[at]));
-        Ok(Self { server_name: tls.server_name.clone(), verify: tls.verify, ca, identity, fingerprint })
+    /// Takes the material of a domain off the shelf.
+    ///
+    /// # Errors
+    /// For the log, with the name of the file.
+    pub fn load(tls: &UpstreamTls, by: &str, shelf: &mut Shelf) -> Result<Self, String> {
+        let ca = tls.ca.as_ref().map(|file| shelf.authorities(by, file)).transpose()?;
+        let identity = tls.identity.as_ref().map(|files| shelf.identity(by, files)).transpose()?;
+        let ca = ca.map(|ca| ca.certificates().to_vec());
+        let chain = identity.as_ref().map(|identity| identity.chain().to_vec());
+        let fingerprint =
+            fingerprint(tls, ca.as_deref(), chain.as_deref()).map_err(|error| format!("{by}: {error}"))?;
+        let identity =
+            chain.zip(identity).map(|(chain, identity)| CertKey::new(chain, identity.key().clone()));
+        Ok(Self {
+            server_name: tls.server_name.clone(),
+            verify: tls.verify,
+            ca: ca.map(|ca| Arc::new(ca.into_boxed_slice())),
+            identity: identity.map(Arc::new),
+            fingerprint,
+        })
     }
 
     /// A peer of this domain at `address`.
@@ -61,16 +57,19 @@ impl Trust {
     }
 }
 
-fn certificates(path: &Path, hash: &mut Sha256) -> Result<Vec<X509>, String> {
-    let pem = read(path)?;
-    hash.update(&pem);
-    let stack = X509::stack_from_pem(&pem).map_err(|error| format!("{}: {error}", path.display()))?;
-    if stack.is_empty() {
-        return Err(format!("{}: holds no certificate", path.display()));
+/// Of all that makes two domains different. The key is in it as the public key of the certificate.
+fn fingerprint(tls: &UpstreamTls, ca: Option<&[X509]>, chain: Option<&[X509]>) -> Result<u64, ErrorStack> {
+    let mut hash = Sha256::new();
+    hash.update(tls.server_name.as_bytes());
+    hash.update(&[0, u8::from(tls.verify == Verify::Full)]);
+    for certificates in [ca, chain] {
+        // How many there are, so that a CA is never taken for a client certificate; none is not an empty list.
+        let count = certificates.map_or(u64::MAX, |list| list.len() as u64);
+        hash.update(&count.to_be_bytes());
+        for certificate in certificates.into_iter().flatten() {
+            hash.update(&certificate.to_der()?);
+        }
     }
-    Ok(stack)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+    let digest = hash.finish();
+    Ok(u64::from_be_bytes(std::array::from_fn(|at| digest[at])))
 }

@@ -13,7 +13,7 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::tls::TlsSettings;
@@ -31,6 +31,7 @@ use crate::config;
 use crate::config::settings::Settings;
 use crate::config::sockets::handoff_name;
 use crate::logging;
+use crate::material::Shelf;
 use crate::members::Members;
 use crate::proxy::{Door, Proxy};
 use crate::registry::Registry;
@@ -40,6 +41,7 @@ use crate::upstream::Upstreams;
 use gate::{Entrance, Gate};
 use probe::Probe;
 use pulse::Pulse;
+use tls::Doors;
 
 /// Exit code of a generation that could not start; the reason went over the control channel.
 const FAILED: u8 = 1;
@@ -94,27 +96,31 @@ struct Prepared {
     app: Arc<App>,
     server: Server,
     probe: Arc<Probe>,
+    doors: Doors,
 }
 
 /// Everything that can fail, before any socket is taken over.
 fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Failure> {
     let env = |name: &str| std::env::var(name).ok();
-    let settings = config::load_text(&start.file, &start.config, &env)
+    let settings = config::load_text_again(&start.file, &start.config, &env)
         .map_err(|problems| Failure { fault: Fault::Config, reason: problems.to_string() })?;
     logging::init(&settings.log, &format!("worker {}", start.generation));
     drain::ignore_terminal_signals().map_err(|error| format!("signals: {error}"))?;
-    let upstreams = Upstreams::open(&settings)?;
+    let mut shelf = Shelf::default();
+    let upstreams = Upstreams::open(&settings, &mut shelf)?;
     let registry = Registry::open(&settings.sessions).map_err(|error| error.to_string())?;
-    let members = Members::open(&settings, &registry)?;
+    let members = Members::open(&settings, &registry, &mut shelf)?;
+    let doors = Doors::open(&settings, &mut shelf)?;
+    tls::note_redis(&settings, &mut shelf)?;
     let counters = Counters::new(start.generation).map_err(|error| error.to_string())?;
     let conf = server_conf(&settings, &start.upgrade_sock.to_string_lossy());
     let mut server = Server::new_with_opt_and_conf(Some(Opt { upgrade: true, ..Opt::default() }), conf);
-    let app = Arc::new(App::new(settings, upstreams, registry, members, counters));
+    let app = Arc::new(App::new(settings, upstreams, registry, members, shelf.into_used(), counters));
+    let now = SystemTime::now();
+    app.certificates.iter().for_each(|used| used.log(now));
     let probe = Arc::new(Probe::default());
-    let shards =
-        (0..app.settings.threads).map(|shard| shard_service(&app, &server.configuration, &probe, shard));
-    for service in shards.collect::<Result<Vec<_>, _>>()? {
-        server.add_service(service);
+    for shard in 0..app.settings.threads {
+        server.add_service(shard_service(&app, &server.configuration, &probe, shard, &doors)?);
     }
     if let Some(address) = app.settings.admin {
         let admin = admin::Admin::new(probe.clone(), app.clone(), channel.clone(), start.generation)
@@ -127,17 +133,17 @@ fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Fa
         server
             .add_service(GenBackgroundService::new("members".to_string(), Arc::new(Pulse::new(app.clone()))));
     }
-    Ok(Prepared { app, server, probe })
+    Ok(Prepared { app, server, probe, doors })
 }
 
 /// Takes the sockets over, probes them, says `ready`, and serves until drained.
 fn serve(prepared: Prepared, channel: Arc<control::Worker>) {
-    let Prepared { app, mut server, probe } = prepared;
+    let Prepared { app, mut server, probe, doors } = prepared;
     server.bootstrap();
     let retire = drain::Retire::new(app.clone(), channel.clone());
     std::thread::spawn(move || {
         let deadline = Instant::now() + app.settings.ready_timeout;
-        let report = match probe.run(&app.settings, deadline) {
+        let report = match probe.run(&app.settings, doors.member_identity(), deadline) {
             Ok(()) => {
                 pulse::announce(&app);
                 Report::Ready
@@ -171,6 +177,7 @@ fn shard_service(
     conf: &Arc<ServerConf>,
     probe: &Arc<Probe>,
     shard: usize,
+    doors: &Doors,
 ) -> Result<Service<Gate>, String> {
     let settings = &app.settings;
     let entrance = |door, addresses: &[SocketAddr]| Entrance {
@@ -195,13 +202,11 @@ fn shard_service(
         }
         Ok::<_, String>(())
     };
-    for listener in &settings.listeners {
-        listen(&listener.addresses, &|| {
-            listener.tls.as_ref().map(|tls| tls::of_listener(listener, tls)).transpose()
-        })?;
+    for (index, listener) in settings.listeners.iter().enumerate() {
+        listen(&listener.addresses, &|| doors.listener(index))?;
     }
     if let Some(member) = &settings.member {
-        listen(&member.addresses, &|| member.tls.as_ref().map(tls::of_members).transpose())?;
+        listen(&member.addresses, &|| doors.member())?;
     }
     Ok(service)
 }

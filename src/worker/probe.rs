@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode};
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 
-use crate::config::settings::{MemberTls, Settings};
+use crate::config::settings::Settings;
+use crate::material::Identity;
 
 /// How long the first connection may take to be seen before another is tried; doubled each time.
 const FIRST_TRY: Duration = Duration::from_millis(10);
@@ -48,7 +49,13 @@ impl Probe {
     }
 
     /// Connects to every address of every listener until each was accepted by this process, or until `deadline`.
-    pub fn run(&self, settings: &Settings, deadline: Instant) -> Result<(), String> {
+    /// `member_identity`: what members show each other, if they speak TLS.
+    pub fn run(
+        &self,
+        settings: &Settings,
+        member_identity: Option<&Identity>,
+        deadline: Instant,
+    ) -> Result<(), String> {
         for listener in &settings.listeners {
             let knock = if listener.tls.is_some() { Manner::Tls } else { Manner::Plain };
             for address in &listener.addresses {
@@ -57,7 +64,7 @@ impl Probe {
             }
         }
         if let Some(member) = &settings.member {
-            let knock = member.tls.as_ref().map_or(Manner::Plain, Manner::Member);
+            let knock = member_identity.map_or(Manner::Plain, Manner::Member);
             for address in &member.addresses {
                 self.reach(*address, knock, deadline)
                     .map_err(|last| format!("member listener at {address}: {last}"))?;
@@ -105,7 +112,7 @@ enum Manner<'s> {
     Plain,
     Tls,
     /// With the certificate that members show each other.
-    Member(&'s MemberTls),
+    Member(&'s Identity),
 }
 
 /// A connection to one of our listeners, held open.
@@ -131,13 +138,12 @@ fn knock(address: SocketAddr, manner: Manner<'_>) -> Result<Knock, String> {
 }
 
 /// A handshake without verification: the question is whether our listener serves, not whether we trust ourselves.
-fn handshake(stream: TcpStream, identity: Option<&MemberTls>) -> Result<impl Read + use<>, String> {
+fn handshake(stream: TcpStream, identity: Option<&Identity>) -> Result<impl Read + use<>, String> {
     let configure = || {
         let mut connector = SslConnector::builder(SslMethod::tls_client())?;
         connector.set_verify(SslVerifyMode::NONE);
-        if let Some(MemberTls { cert, key, .. }) = identity {
-            connector.set_certificate_chain_file(cert)?;
-            connector.set_private_key_file(key, SslFiletype::PEM)?;
+        if let Some(identity) = identity {
+            identity.install(&mut connector)?;
         }
         connector.build().configure()
     };

@@ -9,6 +9,7 @@ use crate::config::field::{Field, OneOrMany};
 use crate::config::file;
 use crate::config::problem::Path;
 use crate::config::settings::{Listener, ListenerTls, UpstreamId};
+use crate::material::Purpose;
 
 /// What must be unique, with the place where it was seen first.
 #[derive(Default)]
@@ -147,9 +148,9 @@ impl Check<'_> {
     }
 
     fn listener_tls(&self, tls: file::ListenerTls, path: &Path) -> Option<ListenerTls> {
-        let file::ListenerTls { cert, key } = tls;
-        let (cert, key) = self.required_identity(cert, key, path)?;
-        Some(ListenerTls { cert, key })
+        let file::ListenerTls { cert, key, key_passphrase_file } = tls;
+        let identity = self.required_identity(cert, key, key_passphrase_file, &[Purpose::Server], path)?;
+        Some(ListenerTls { identity })
     }
 
     fn upstream_of(&self, name: Option<String>, path: &Path, upstreams: &[String]) -> Option<UpstreamId> {

@@ -10,6 +10,7 @@ use crate::config::field::Field;
 use crate::config::file;
 use crate::config::problem::Path;
 use crate::config::settings::{Discovery, Member, MemberTls};
+use crate::material::Purpose;
 
 /// As long as a DNS name may be.
 const LONGEST_NAME: usize = 253;
@@ -125,8 +126,9 @@ impl Check<'_> {
     }
 
     fn member_tls(&self, tls: file::MemberTls, path: &Path) -> Option<MemberTls> {
-        let file::MemberTls { cert, key, ca, server_name } = tls;
-        let identity = self.required_identity(cert, key, path);
+        let file::MemberTls { cert, key, key_passphrase_file, ca, server_name } = tls;
+        let both_ways = [Purpose::Server, Purpose::Client];
+        let identity = self.required_identity(cert, key, key_passphrase_file, &both_ways, path);
         let ca_path = path.key("ca");
         let ca = ca.required(&ca_path, self.report).map(PathBuf::from);
         if let Some(ca) = &ca {
@@ -136,8 +138,7 @@ impl Check<'_> {
         if let Some(name) = &server_name {
             self.dns_name(name, &path.key("server_name"));
         }
-        let (cert, key) = identity?;
-        Some(MemberTls { cert, key, ca: ca?, server_name: server_name? })
+        Some(MemberTls { identity: identity?, ca: ca?, server_name: server_name? })
     }
 }
 

@@ -207,9 +207,9 @@ impl Check<'_> {
     }
 
     fn redis_tls(&self, tls: file::RedisTls, path: &Path) -> Option<RedisTls> {
-        let file::RedisTls { ca, cert, key } = tls;
+        let file::RedisTls { ca, cert, key, key_passphrase_file } = tls;
         let ca = self.authorities(ca, &path.key("ca"));
-        let identity = self.identity(cert, key, path);
+        let identity = self.identity(cert, key, key_passphrase_file, path);
         Some(RedisTls { ca: ca?, identity: identity? })
     }
 }

@@ -2,11 +2,19 @@
 //! Takes the keys of one `tls` block, gives paths whose files were read, parsed and found to match.
 //! Surprise: an identity comes in two strengths, required (whoever serves) and optional (whoever connects).
 
-use std::path::{Path as FilePath, PathBuf};
+use std::path::PathBuf;
 
 use super::{Check, address};
 use crate::config::field::Field;
 use crate::config::problem::Path;
+use crate::material::{IdentityFiles, KeyFlaw, Purpose};
+
+/// The files of an identity, as far as they are given.
+struct Given {
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    passphrase: Option<PathBuf>,
+}
 
 impl Check<'_> {
     /// Certificate and key that must be there.
@@ -14,40 +22,45 @@ impl Check<'_> {
         &self,
         cert: Field<String>,
         key: Field<String>,
+        passphrase: Field<Option<String>>,
+        purposes: &[Purpose],
         path: &Path,
-    ) -> Option<(PathBuf, PathBuf)> {
-        let (cert_path, key_path) = (path.key("cert"), path.key("key"));
-        let cert = cert.required(&cert_path, self.report).map(PathBuf::from);
-        let key = key.required(&key_path, self.report).map(PathBuf::from);
-        self.key_pair(
-            cert.as_deref().map(|file| (file, cert_path)),
-            key.as_deref().map(|file| (file, key_path)),
-        );
-        cert.zip(key)
+    ) -> Option<IdentityFiles> {
+        let cert = cert.required(&path.key("cert"), self.report).map(PathBuf::from);
+        let key = key.required(&path.key("key"), self.report).map(PathBuf::from);
+        let passphrase = passphrase.good().map(|file| file.map(PathBuf::from));
+        let given = Given { cert, key, passphrase: passphrase.clone().flatten() };
+        self.key_pair(&given, purposes, path);
+        Some(IdentityFiles { cert: given.cert?, key: given.key?, passphrase: passphrase? })
     }
 
-    /// Certificate and key, or neither.
+    /// Certificate and key of a client, or neither.
     pub fn identity(
         &self,
         cert: Field<Option<String>>,
         key: Field<Option<String>>,
+        passphrase: Field<Option<String>>,
         path: &Path,
-    ) -> Option<Option<(PathBuf, PathBuf)>> {
-        let (cert_path, key_path) = (path.key("cert"), path.key("key"));
-        let (cert, key) =
-            (cert.good().map(|cert| cert.map(PathBuf::from)), key.good().map(|key| key.map(PathBuf::from)));
+    ) -> Option<Option<IdentityFiles>> {
+        let good = |field: Field<Option<String>>| field.good().map(|file| file.map(PathBuf::from));
+        let (cert, key, passphrase) = (good(cert), good(key), good(passphrase));
         match (&cert, &key) {
-            (Some(Some(_)), Some(None)) => self.report.say(&key_path, "is required, because `cert` is given"),
-            (Some(None), Some(Some(_))) => self.report.say(&cert_path, "is required, because `key` is given"),
+            (Some(Some(_)), Some(None)) => {
+                self.report.say(&path.key("key"), "is required, because `cert` is given");
+            }
+            (Some(None), Some(Some(_))) => {
+                self.report.say(&path.key("cert"), "is required, because `key` is given");
+            }
+            (Some(None), Some(None)) if matches!(passphrase, Some(Some(_))) => {
+                self.report.say(&path.key("key_passphrase_file"), "is given without `cert` and `key`");
+            }
             _ => {}
         }
-        let file = |file: &Option<Option<PathBuf>>, path| file.as_ref()?.clone().map(|file| (file, path));
-        let (cert_file, key_file) = (file(&cert, cert_path), file(&key, key_path));
-        self.key_pair(
-            cert_file.as_ref().map(|(file, path)| (file.as_path(), path.clone())),
-            key_file.as_ref().map(|(file, path)| (file.as_path(), path.clone())),
-        );
-        Some(cert?.zip(key?))
+        let of = |file: &Option<Option<PathBuf>>| file.clone().flatten();
+        let given = Given { cert: of(&cert), key: of(&key), passphrase: of(&passphrase) };
+        self.key_pair(&given, &[Purpose::Client], path);
+        let (pair, passphrase) = (cert?.zip(key?), passphrase?);
+        Some(pair.map(|(cert, key)| IdentityFiles { cert, key, passphrase }))
     }
 
     /// CAs, or the system's.
@@ -66,15 +79,25 @@ impl Check<'_> {
         }
     }
 
-    /// Both files of one identity, with the places that name them; `None` where there is none to look at.
-    fn key_pair(&self, cert: Option<(&FilePath, Path)>, key: Option<(&FilePath, Path)>) {
-        let public = cert.and_then(|(file, path)| self.ask(self.machine.certificate(file), &path));
-        let private =
-            key.and_then(|(file, path)| Some((self.ask(self.machine.private_key(file), &path)?, path)));
-        if let (Some(public), Some((private, path))) = (public, private)
+    /// What is wrong with each file of one identity, and whether its two halves belong together.
+    fn key_pair(&self, given: &Given, purposes: &[Purpose], path: &Path) {
+        let public = given
+            .cert
+            .as_deref()
+            .and_then(|file| self.ask(self.machine.certificate(file, purposes), &path.key("cert")));
+        let private = given.key.as_deref().and_then(|file| {
+            match self.machine.private_key(file, given.passphrase.as_deref()) {
+                Ok(key) => Some(key),
+                Err(KeyFlaw::Key(sentence)) => self.ask(Err(sentence), &path.key("key")),
+                Err(KeyFlaw::Passphrase(sentence)) => {
+                    self.ask(Err(sentence), &path.key("key_passphrase_file"))
+                }
+            }
+        });
+        if let (Some(public), Some(private)) = (public, private)
             && public != private
         {
-            self.report.say(&path, "is not the key of the certificate in `cert`");
+            self.report.say(&path.key("key"), "is not the key of the certificate in `cert`");
         }
     }
 }

@@ -96,9 +96,9 @@ impl Check<'_> {
         path: &Path,
         peers: Option<&[PeerAddress]>,
     ) -> Option<UpstreamTls> {
-        let file::UpstreamTls { ca, cert, key, server_name, verify } = tls;
+        let file::UpstreamTls { ca, cert, key, key_passphrase_file, server_name, verify } = tls;
         let ca = self.authorities(ca, &path.key("ca"));
-        let identity = self.identity(cert, key, path);
+        let identity = self.identity(cert, key, key_passphrase_file, path);
         let server_name =
             server_name.good().and_then(|name| self.server_name(name, &path.key("server_name"), peers));
         let verify = match verify.good()? {

@@ -49,9 +49,13 @@ pub struct ListenerTls {
     /// PEM file: certificate, then its intermediates
     #[schemars(example = &"/certs/tls.crt")]
     pub cert: Field<String>,
-    /// PEM file: private key of the certificate, not encrypted
+    /// PEM file: private key of the certificate
     #[schemars(example = &"/certs/tls.key")]
     pub key: Field<String>,
+    /// File with the passphrase of the key, if that is encrypted
+    #[serde(default)]
+    #[schemars(example = &"/secrets/key-passphrase")]
+    pub key_passphrase_file: Field<Option<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]

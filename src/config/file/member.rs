@@ -45,9 +45,13 @@ pub struct MemberTls {
     /// PEM file: certificate for both ways (client and server), then its intermediates
     #[schemars(example = &"/certs/tls.crt")]
     pub cert: Field<String>,
-    /// PEM file: private key of the certificate, not encrypted
+    /// PEM file: private key of the certificate
     #[schemars(example = &"/certs/tls.key")]
     pub key: Field<String>,
+    /// File with the passphrase of the key, if that is encrypted
+    #[serde(default)]
+    #[schemars(example = &"/secrets/key-passphrase")]
+    pub key_passphrase_file: Field<Option<String>>,
     /// PEM file: the CAs of the members' certificates, and of nothing else
     #[schemars(example = &"/certs/ca.crt")]
     pub ca: Field<String>,

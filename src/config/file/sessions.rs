@@ -135,7 +135,10 @@ pub struct RedisTls {
     /// PEM file: client certificate, then its intermediates; null = none
     #[schemars(example = &"/certs/client.crt")]
     pub cert: Field<Option<String>>,
-    /// PEM file: private key of the client certificate, not encrypted
+    /// PEM file: private key of the client certificate
     #[schemars(example = &"/certs/client.key")]
     pub key: Field<Option<String>>,
+    /// File with the passphrase of the key, if that is encrypted
+    #[schemars(example = &"/secrets/key-passphrase")]
+    pub key_passphrase_file: Field<Option<String>>,
 }

@@ -2,17 +2,16 @@
 //! Takes the checked paths and a TCP stream, gives an encrypted one. The files are read for every connection, so that they may be rotated.
 //! Surprise: with TLS 1.3 a server that wants another client certificate says so after the handshake, when the first answer is read.
 
-use std::path::Path;
 use std::pin::Pin;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVersion};
-use openssl::x509::store::X509StoreBuilder;
-use openssl::x509::{X509, X509VerifyResult};
+use openssl::ssl::{SslConnector, SslMethod, SslVersion};
+use openssl::x509::X509VerifyResult;
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use crate::config::settings::RedisTls;
+use crate::material::{Authorities, Identity};
 
 /// # Errors
 /// The reason, for the log: the file that cannot be used, or why the server is not trusted.
@@ -37,21 +36,10 @@ fn connector(tls: &RedisTls) -> Result<SslConnector, String> {
     connector.set_min_proto_version(Some(SslVersion::TLS1_2)).map_err(library)?;
     if let Some(ca) = &tls.ca {
         // In place of the system's: who names a CA means no other.
-        let mut store = X509StoreBuilder::new().map_err(library)?;
-        let pem = std::fs::read(ca).map_err(|error| format!("{}: {error}", ca.display()))?;
-        for certificate in X509::stack_from_pem(&pem).map_err(of(ca))? {
-            store.add_cert(certificate).map_err(of(ca))?;
-        }
-        connector.set_cert_store(store.build());
+        connector.set_cert_store(Authorities::read(ca)?.store().map_err(library)?);
     }
-    if let Some((cert, key)) = &tls.identity {
-        connector.set_certificate_chain_file(cert).map_err(of(cert))?;
-        connector.set_private_key_file(key, SslFiletype::PEM).map_err(of(key))?;
-        connector.check_private_key().map_err(of(key))?;
+    if let Some(files) = &tls.identity {
+        Identity::read(files)?.install(&mut connector).map_err(library)?;
     }
     Ok(connector.build())
-}
-
-fn of(file: &Path) -> impl Fn(ErrorStack) -> String {
-    move |error| format!("{}: {error}", file.display())
 }

@@ -15,6 +15,7 @@ use openssl::x509::{X509, X509Builder, X509NameBuilder};
 
 use super::servers::{Server, TempFolder, free_port};
 use super::*;
+use crate::material::IdentityFiles;
 
 /// What an ACL user of ours must be allowed, and nothing else (in a cluster `+cluster|slots +asking` as well).
 const ACL: &str = "+ping +get +mget +set +del +exists +pexpire +pttl +eval +evalsha +zadd +zrange +zrangebyscore +zrem +zremrangebyscore";
@@ -86,7 +87,11 @@ impl TlsServer {
     fn member(&self, topology: Topology, ca: Option<&Identity>, client: Option<&Identity>) -> Redis {
         let tls = RedisTls {
             ca: ca.map(|ca| ca.cert.clone()),
-            identity: client.map(|client| (client.cert.clone(), client.key.clone())),
+            identity: client.map(|client| IdentityFiles {
+                cert: client.cert.clone(),
+                key: client.key.clone(),
+                passphrase: None,
+            }),
         };
         Redis::open(&settings::Redis { tls, ..settings(topology) }, HOUR).unwrap()
     }

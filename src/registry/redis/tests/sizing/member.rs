@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use crate::config;
 use crate::config::settings::UpstreamId;
+use crate::material::Shelf;
 use crate::members::{Members, NoGreeting};
 use crate::registry::{Claim, Claimed, Counters, Registry, SessionKey, Transport};
 use crate::routing::owner::{Asking, Decision, Evidence, Verdict, decide, judge};
@@ -48,8 +49,13 @@ member: {{ name: {name}, address: '127.0.0.1:8444', advertise: '127.77.{}.{}:1',
         );
         let settings = config::load_text("member.yaml", &yaml, &|_| None).unwrap();
         let registry = Registry::open(&settings.sessions).unwrap();
-        let members = Members::open(&settings, &registry).unwrap().unwrap();
-        Self { name, members, upstreams: Upstreams::open(&settings).unwrap(), registry }
+        let members = Members::open(&settings, &registry, &mut Shelf::default()).unwrap().unwrap();
+        Self {
+            name,
+            members,
+            upstreams: Upstreams::open(&settings, &mut Shelf::default()).unwrap(),
+            registry,
+        }
     }
 
     /// One of its peers has answered `initialize`.

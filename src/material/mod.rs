@@ -1,0 +1,129 @@
+//! Material: the certificates, keys and CAs that TLS rests on, in every role. The only reader of their files.
+//! Takes paths, gives parsed [`Identity`]s and [`Authorities`], or a sentence that names the file and says what is wrong with it.
+//! Surprise: what belongs together is read together and used as it was read, never from the file again: a file that changes between
+//! a check and its use, or between two threads, cannot make a pair that does not match.
+
+mod certificate;
+mod key;
+mod pem;
+mod shelf;
+
+use std::path::{Path, PathBuf};
+
+use openssl::asn1::Asn1TimeRef;
+use openssl::error::ErrorStack;
+use openssl::pkey::{PKey, Private};
+use openssl::ssl::{SslContext, SslContextBuilder, SslMethod};
+use openssl::x509::X509;
+use openssl::x509::store::{X509Store, X509StoreBuilder};
+
+pub use certificate::{Certificate, Chain, Purpose};
+pub use key::{KeyFlaw, read as private_key};
+pub use shelf::{Role, Shelf, Used};
+
+/// Where an identity is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityFiles {
+    /// The certificate, then its intermediates.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Holds what the key is encrypted with.
+    pub passphrase: Option<PathBuf>,
+}
+
+/// A certificate with its intermediates, and the key that belongs to it.
+pub struct Identity {
+    chain: Chain,
+    key: PKey<Private>,
+}
+
+impl Identity {
+    /// # Errors
+    /// What is wrong, with the file.
+    pub fn read(files: &IdentityFiles) -> Result<Self, String> {
+        let chain = Chain::read(&files.cert)?;
+        let key = private_key(&files.key, files.passphrase.as_deref()).map_err(KeyFlaw::into_sentence)?;
+        if !chain.leaf().public_key().is_ok_and(|public| public.public_eq(&key)) {
+            let (cert, key) = (files.cert.display(), files.key.display());
+            return Err(format!("{key}: is not the key of the certificate in {cert}"));
+        }
+        Ok(Self { chain, key })
+    }
+
+    pub fn chain(&self) -> &[X509] {
+        self.chain.certificates()
+    }
+
+    pub fn key(&self) -> &PKey<Private> {
+        &self.key
+    }
+
+    /// Shows this identity in handshakes.
+    ///
+    /// # Errors
+    /// OpenSSL's.
+    pub fn install(&self, tls: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+        let (leaf, intermediates) = self.chain.split();
+        tls.set_certificate(leaf)?;
+        for intermediate in intermediates {
+            tls.add_extra_chain_cert(intermediate.clone())?;
+        }
+        tls.set_private_key(&self.key)
+    }
+}
+
+/// CAs that are trusted.
+pub struct Authorities(Chain);
+
+impl Authorities {
+    /// # Errors
+    /// What is wrong, with the file.
+    pub fn read(file: &Path) -> Result<Self, String> {
+        Chain::read(file).map(Self)
+    }
+
+    pub fn certificates(&self) -> &[X509] {
+        self.0.certificates()
+    }
+
+    /// Why none of them is valid at `now`. One of several may be: CAs are renewed by adding the new one first.
+    pub fn all_untimely(&self, now: &Asn1TimeRef) -> Option<String> {
+        self.0.all_untimely(now)
+    }
+
+    /// What OpenSSL verifies against.
+    ///
+    /// # Errors
+    /// OpenSSL's.
+    pub fn store(&self) -> Result<X509Store, ErrorStack> {
+        let mut store = X509StoreBuilder::new()?;
+        for certificate in self.certificates() {
+            store.add_cert(certificate.clone())?;
+        }
+        Ok(store.build())
+    }
+}
+
+/// What is wrong with a certificate and its key beyond their dates and purposes: TLS as this build of OpenSSL speaks it takes no
+/// keys that are too short and no digests that are broken.
+fn refusal_by_tls(set: impl FnOnce(&mut SslContextBuilder) -> Result<(), ErrorStack>) -> Option<String> {
+    let tried = SslContext::builder(SslMethod::tls()).and_then(|mut tls| set(&mut tls));
+    let errors = tried.err()?;
+    let reason = errors.errors().first().and_then(|error| error.reason().map(str::to_owned));
+    Some(reason.unwrap_or_else(|| "no reason given".to_owned()))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(file).map_err(|error| format!("{}: {}", file.display(), reason(&error)))
+}
+
+/// What the system says, without Rust's `(os error 2)`.
+pub fn reason(error: &std::io::Error) -> String {
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), |code| nix::errno::Errno::from_raw(code).desc().to_owned())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;
