@@ -1,5 +1,5 @@
 //! What one generation holds for its whole life and shares between its threads.
-//! Made once by the worker, read by every request. Surprise: `draining` only ever goes from false to true.
+//! Made once by the worker, read by every request. Surprise: `opened` and `draining` only ever go from false to true.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,6 +21,7 @@ pub struct App {
     /// Every certificate that this generation rests on.
     pub certificates: Vec<Used>,
     pub counters: Counters,
+    opened: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -34,8 +35,8 @@ impl App {
         counters: Counters,
     ) -> Self {
         let gateway = registry.store().and_then(GatewayKeys::of);
-        let draining = AtomicBool::new(false);
-        Self { settings, upstreams, registry, gateway, members, certificates, counters, draining }
+        let (opened, draining) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { settings, upstreams, registry, gateway, members, certificates, counters, opened, draining }
     }
 
     /// This member's name, if it is one of several.
@@ -51,6 +52,15 @@ impl App {
 
     pub fn upstream(&self, id: UpstreamId) -> &Upstream {
         self.upstreams.get(id)
+    }
+
+    /// The listeners were probed and answer.
+    pub fn open(&self) {
+        self.opened.store(true, Ordering::Release);
+    }
+
+    pub fn opened(&self) -> bool {
+        self.opened.load(Ordering::Acquire)
     }
 
     /// From now on answers say `Connection: close`.

@@ -20,16 +20,18 @@
 //!
 //! What TLS rests on, in every role, is read and checked in one place: [`material`].
 //!
-//! What room 4 would decide for a session, and why, an operator hears from [`explain`].
+//! What room 4 would decide for a session, and why, an operator hears from [`explain`]; how everything is, from [`admin`].
 //!
 //! MCP messages go through the [`exchange`], one linear function; everything else passes through Pingora's own proxy ([`proxy`]).
 //!
 //! # Import law
 //!
 //! Kept by `tests/import_law.rs`. The pure rooms ([`mcp`], [`routing`]) name no runtime, socket, file, clock or log; `mcp` knows no
-//! configuration; [`exchange`] and [`proxy`] know neither worker nor supervisor; [`supervisor`] knows of Pingora only the table of sockets.
+//! configuration; [`exchange`] and [`proxy`] know neither worker nor supervisor; [`admin`] knows of the supervisor only the channel to it, and
+//! [`supervisor`] of Pingora only the table of sockets.
 
 pub mod account;
+pub mod admin;
 pub mod app;
 pub mod config;
 pub mod error;

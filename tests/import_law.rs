@@ -68,6 +68,11 @@ const LAWS: &[Law] = &[
     Law { room: "explain/answer.rs", forbidden: IMPURE, why: "pure: findings in, an answer out" },
     Law { room: "explain/print.rs", forbidden: IMPURE, why: "pure: findings in, text out" },
     Law {
+        room: "admin",
+        forbidden: &["crate::worker", "crate::exchange", "crate::proxy"],
+        why: "it tells of the process and does nothing of its work",
+    },
+    Law {
         room: "config",
         forbidden: &[
             "pingora",

@@ -3,7 +3,6 @@
 //! Surprise: each worker thread is a Pingora service of its own with a single-threaded runtime and its own accept loop, so that a request
 //! never changes threads.
 
-mod admin;
 mod drain;
 mod gate;
 mod head;
@@ -26,6 +25,7 @@ use pingora_core::services::listening::Service;
 use pingora_proxy::HttpProxy;
 
 use crate::account::Counters;
+use crate::admin::Admin;
 use crate::app::App;
 use crate::config;
 use crate::config::settings::Settings;
@@ -123,8 +123,8 @@ fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Fa
         server.add_service(shard_service(&app, &server.configuration, &probe, shard, &doors)?);
     }
     if let Some(address) = app.settings.admin {
-        let admin = admin::Admin::new(probe.clone(), app.clone(), channel.clone(), start.generation)
-            .map_err(|error| error.to_string())?;
+        let admin =
+            Admin::new(app.clone(), channel.clone(), start.generation).map_err(|error| error.to_string())?;
         let mut service = Service::new("admin".to_string(), admin);
         service.add_tcp(&handoff_name(address, 0));
         server.add_service(service);
@@ -145,6 +145,7 @@ fn serve(prepared: Prepared, channel: Arc<control::Worker>) {
         let deadline = Instant::now() + app.settings.ready_timeout;
         let report = match probe.run(&app.settings, doors.member_identity(), deadline) {
             Ok(()) => {
+                app.open();
                 pulse::announce(&app);
                 Report::Ready
             }

@@ -1,0 +1,41 @@
+//! `/readyz`: whether this generation should get requests, and how what it needs is.
+//! Takes what the generation knows of itself, its registry and its peers, gives 200 or 503 with the reasons.
+//! Surprise: a shared registry that is down is told, but it is down for all members: if they all went out of service, nothing would be left
+//! of what needs no registry.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{Admin, Page};
+
+impl Admin {
+    /// Ready = the listeners were probed, nothing drains, and a registry of our own answers.
+    pub(super) async fn readyz(&self) -> Page {
+        let (kind, registry) = (self.app.registry.kind(), self.app.registry.count().await);
+        let (opened, draining) = (self.app.opened(), self.app.draining());
+        let ready = (registry.is_ok() || self.app.registry.is_shared()) && !draining && opened;
+        let body = json!({
+            "ready": ready,
+            "generation": self.generation,
+            "draining": draining,
+            "listeners_probed": opened,
+            "registry": match &registry {
+                Ok(Some(sessions)) => json!({ "kind": kind, "sessions": sessions }),
+                Ok(None) => json!({ "kind": kind }),
+                Err(error) => json!({ "kind": kind, "error": error.to_string() }),
+            },
+            "upstreams": self.peers(),
+        });
+        Page::json(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+    }
+
+    fn peers(&self) -> Vec<Value> {
+        let upstreams = self.app.upstreams.iter().map(|upstream| {
+            let peers = upstream.peers.iter().map(
+                |peer| json!({ "name": peer.name, "healthy": peer.healthy(), "in_flight": peer.load() }),
+            );
+            json!({ "name": upstream.name, "peers": peers.collect::<Vec<_>>() })
+        });
+        upstreams.collect()
+    }
+}
