@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::account::Counters;
+use crate::account::{Counters, Snapshot, add_registry};
 use crate::config::settings::{Listener, Settings, UpstreamId};
 use crate::material::Used;
 use crate::members::Members;
@@ -52,6 +52,13 @@ impl App {
 
     pub fn upstream(&self, id: UpstreamId) -> &Upstream {
         self.upstreams.get(id)
+    }
+
+    /// What this generation has counted.
+    pub fn counted(&self) -> Snapshot {
+        let mut counted = self.counters.snapshot();
+        add_registry(self.registry.counters(), &mut counted);
+        counted
     }
 
     /// The listeners were probed and answer.

@@ -40,6 +40,8 @@ const LAWS: &[Law] = &[
     Law { room: "routing", forbidden: IMPURE, why: "pure: plain values in, decisions out" },
     Law { room: "supervisor/generation.rs", forbidden: IMPURE, why: "the supervisor's decisions are pure" },
     Law { room: "supervisor/generation", forbidden: IMPURE, why: "the supervisor's decisions are pure" },
+    Law { room: "supervisor/ledger.rs", forbidden: IMPURE, why: "pure: numbers in, sums out" },
+    Law { room: "account/snapshot.rs", forbidden: IMPURE, why: "pure: numbers in, sums and text out" },
     Law {
         room: "exchange",
         forbidden: &["crate::worker", "crate::supervisor"],

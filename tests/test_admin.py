@@ -62,14 +62,14 @@ def quiet(world) -> dict[str, float]:
 
 
 def changed(world, act) -> dict[str, float]:
-    """The metrics that grew while `act` ran, with by how much; durations are left out."""
+    """The metrics that grew while `act` ran, with by how much; durations and the registry's own are left out."""
     before = quiet(world)
     act()
     after = quiet(world)
     return {
         name: value - before.get(name, 0)
         for name, value in after.items()
-        if value != before.get(name, 0) and "duration" not in name
+        if value != before.get(name, 0) and "duration" not in name and "registry" not in name
     }
 
 

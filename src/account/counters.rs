@@ -1,14 +1,13 @@
 //! The counters of one generation, named and documented in the README.
 //! Taken once from the registry of metrics, so that a request finds each of its counters without looking up a label.
-//! Surprise: they begin anew with every generation; Prometheus sees that as a restart of the process, which it is.
+//! Surprise: they begin anew with every generation; what is shown is the sum over all of them (`snapshot`). So only what can be added
+//! up is here: a gauge that says how something *is* belongs to whoever shows it.
 
 use std::time::Duration;
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-use super::RouteKind;
+use super::{RouteKind, Snapshot};
 
 pub struct Counters {
     registry: Registry,
@@ -50,7 +49,7 @@ const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 impl Counters {
     /// Fails only where two metrics have one name, which a test would show.
-    pub fn new(generation: u64) -> Result<Self, prometheus::Error> {
+    pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
             let counter = IntCounter::new(name, help)?;
@@ -83,8 +82,6 @@ impl Counters {
             ]),
         )?;
         registry.register(Box::new(duration.clone()))?;
-        gauge("outrigger_generation", "Number of this worker process since the supervisor started")?
-            .set(i64::try_from(generation).unwrap_or(i64::MAX));
         Ok(Self {
             requests: RouteKind::ALL
                 .map(|(_, route)| CLASSES.map(|class| requests.with_label_values(&[route, class]))),
@@ -143,14 +140,8 @@ impl Counters {
         self.faults.with_label_values(&[kind]).inc();
     }
 
-    /// Where other parts of the worker register gauges of their own.
-    pub fn registry(&self) -> &Registry {
-        &self.registry
-    }
-
-    /// Prometheus text format 0.0.4.
-    pub fn render(&self) -> Result<String, prometheus::Error> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.registry.gather())
     }
 }
 

@@ -1,52 +1,137 @@
-//! `/metrics`: what this generation has counted, and what the supervisor counts, for Prometheus.
-//! Takes the counters and the supervisor's last word, gives text.
-//! Surprise: the supervisor knows no HTTP, so whichever generation is asked shows its numbers.
+//! `/metrics`: what all generations have counted, and how this one is, for Prometheus.
+//! Takes this generation's counters, the others' from the supervisor and the supervisor's own, gives text in the format that was asked for.
+//! Surprise: a scrape asks every generation, through the supervisor. So a reload takes nothing away: what a generation counted stays in the
+//! sum when it drains and when it is gone, and a gauge of open things counts those of all.
+
+use std::io;
 
 use http::StatusCode;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::{Admin, Page};
+use crate::account::{Format, Snapshot};
+use crate::supervisor::control;
 
-/// What is shown beside the counters of requests.
+/// What is shown beside the sums: the supervisor's numbers, and how the generation that answers is.
 pub struct Metrics {
+    registry: Registry,
     reloads: IntCounterVec,
     last_reload: IntGauge,
     restarts: IntCounter,
+    registry_up: IntGauge,
+    sessions: IntGauge,
 }
 
 impl Metrics {
     /// Fails only where two metrics have one name.
-    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub fn new(generation: u64, kind: &str) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
         let reloads = IntCounterVec::new(
             Opts::new("outrigger_reloads_total", "Reloads asked of the supervisor, by result"),
             &["result"],
         )?;
-        let last_reload = IntGauge::new(
+        let restarts =
+            IntCounter::new("outrigger_worker_restarts_total", "Workers started because none was left")?;
+        let build = IntGaugeVec::new(
+            Opts::new("outrigger_build_info", "The version that runs, as a label; always 1"),
+            &["version"],
+        )?;
+        registry.register(Box::new(reloads.clone()))?;
+        registry.register(Box::new(restarts.clone()))?;
+        registry.register(Box::new(build.clone()))?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        gauge("outrigger_generation", "Number of the generation that answers, since the supervisor started")?
+            .set(i64::try_from(generation).unwrap_or(i64::MAX));
+        let last_reload = gauge(
             "outrigger_last_reload_timestamp_seconds",
             "When the last reload ended; 0 = there was none",
         )?;
-        let restarts =
-            IntCounter::new("outrigger_worker_restarts_total", "Workers started because none was left")?;
-        registry.register(Box::new(reloads.clone()))?;
-        registry.register(Box::new(last_reload.clone()))?;
-        registry.register(Box::new(restarts.clone()))?;
-        Ok(Self { reloads, last_reload, restarts })
+        let registry_up = gauge("outrigger_registry_up", "1 = the registry of sessions answers")?;
+        let sessions = match kind {
+            "embedded" => gauge("outrigger_registry_sessions", "Sessions in the registry file")?,
+            _ => IntGauge::new("outrigger_registry_sessions", "Not known")?,
+        };
+        Ok(Self { registry, reloads, last_reload, restarts, registry_up, sessions })
+    }
+
+    fn hear(&self, heard: control::Counters) {
+        // A counter can only be moved on, and the supervisor's numbers never fall.
+        let follow = |counter: &IntCounter, number: u64| counter.inc_by(number.saturating_sub(counter.get()));
+        follow(&self.reloads.with_label_values(&["ok"]), heard.reloads_ok);
+        follow(&self.reloads.with_label_values(&["failed"]), heard.reloads_failed);
+        follow(&self.restarts, heard.restarts);
+        self.last_reload.set(i64::try_from(heard.last_reload_unix.unwrap_or(0)).unwrap_or(i64::MAX));
     }
 }
 
 impl Admin {
-    pub(super) fn metrics(&self) -> Page {
-        let heard = self.supervisor.counters();
-        let Metrics { reloads, last_reload, restarts } = &self.metrics;
-        // A counter can only be moved on, and the supervisor's numbers never fall.
-        let follow = |counter: &IntCounter, number: u64| counter.inc_by(number.saturating_sub(counter.get()));
-        follow(&reloads.with_label_values(&["ok"]), heard.reloads_ok);
-        follow(&reloads.with_label_values(&["failed"]), heard.reloads_failed);
-        follow(restarts, heard.restarts);
-        last_reload.set(i64::try_from(heard.last_reload_unix.unwrap_or(0)).unwrap_or(i64::MAX));
-        match self.app.counters.render() {
-            Ok(body) => Page { status: StatusCode::OK, content_type: "text/plain; version=0.0.4", body },
-            Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    pub(super) async fn metrics(&self, format: Format) -> Page {
+        let content_type = match format {
+            Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        };
+        match self.sum().await {
+            Ok(mut sum) => {
+                sum.add(&self.own().await);
+                Page { status: StatusCode::OK, content_type, body: sum.text(format) }
+            }
+            // Less than what was shown before would look like a restart.
+            Err(error) => Page::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("the supervisor does not say what the other generations have counted: {error}\n"),
+            ),
+        }
+    }
+
+    /// What all generations have counted.
+    pub(super) async fn sum(&self) -> io::Result<Snapshot> {
+        let mut sum = self.app.counted();
+        let others = self.supervisor.others(sum.clone()).await?;
+        sum.add(&others);
+        Ok(sum)
+    }
+
+    /// What is not added up.
+    async fn own(&self) -> Snapshot {
+        self.metrics.hear(self.supervisor.counters());
+        let sessions = self.app.registry.count().await;
+        self.metrics.registry_up.set(i64::from(sessions.is_ok()));
+        if let Ok(Some(sessions)) = sessions {
+            self.metrics.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+        }
+        Snapshot::of(&self.metrics.registry.gather())
+    }
+}
+
+/// By the `Accept` of a scraper: OpenMetrics where that is named and not refused.
+pub fn format(accept: Option<&str>) -> Format {
+    let named = |range: &str| {
+        let mut parts = range.split(';').map(str::trim);
+        parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/openmetrics-text"))
+            && parts.all(|parameter| !matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    };
+    match accept.is_some_and(|accept| accept.split(',').any(named)) {
+        true => Format::OpenMetrics,
+        false => Format::Prometheus,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openmetrics_is_for_those_who_ask_for_it() {
+        let prometheus =
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        assert_eq!(format(Some(prometheus)), Format::OpenMetrics);
+        for accept in [None, Some("*/*"), Some("text/plain"), Some("application/openmetrics-text;q=0, */*")] {
+            assert_eq!(format(accept), Format::Prometheus, "{accept:?}");
         }
     }
 }

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use http::{Response, StatusCode, header};
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
+use pingora_http::RequestHeader;
 use serde_json::Value;
 
 use crate::app::App;
@@ -31,15 +32,15 @@ impl Admin {
         supervisor: Arc<control::Worker>,
         generation: u64,
     ) -> Result<Self, prometheus::Error> {
-        let metrics = Metrics::new(app.counters.registry())?;
+        let metrics = Metrics::new(generation, app.registry.kind())?;
         Ok(Self { app, supervisor, generation, metrics })
     }
 
-    async fn page(&self, path: &str) -> Page {
-        match path {
+    async fn page(&self, request: &RequestHeader) -> Page {
+        match request.uri.path() {
             "/livez" => Page::text(StatusCode::OK, "ok\n"),
             "/readyz" => self.readyz().await,
-            "/metrics" => self.metrics(),
+            "/metrics" => self.metrics(metrics::format(field(request, header::ACCEPT))).await,
             _ => Page::text(StatusCode::NOT_FOUND, "here are /livez, /readyz and /metrics\n"),
         }
     }
@@ -62,10 +63,16 @@ impl Page {
     }
 }
 
+/// A field that is there once.
+fn field(request: &RequestHeader, name: header::HeaderName) -> Option<&str> {
+    let mut values = request.headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())?.to_str().ok()
+}
+
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let Page { status, content_type, body } = self.page(session.req_header().uri.path()).await;
+        let Page { status, content_type, body } = self.page(session.req_header()).await;
         let mut response = Response::new(body.into_bytes());
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));

@@ -7,13 +7,18 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::event::{Fault, Number};
+use crate::account::Snapshot;
+
+/// How long the supervisor may take to ask all others.
+const ANSWER: Duration = Duration::from_millis(500);
 
 /// Supervisor to worker.
 #[derive(Serialize, Deserialize)]
@@ -21,6 +26,10 @@ pub enum Order {
     Start(Start),
     /// The numbers changed; sent to the generation that serves.
     Counters(Counters),
+    /// Somebody wants to know what all have counted: say your part.
+    Count,
+    /// Answer to [`Report::Scrape`]: what all others have counted.
+    Others(Snapshot),
     /// Nobody comes after: what is idle need not be waited for.
     Stop,
 }
@@ -58,6 +67,10 @@ pub enum Report {
     Failed { fault: Fault, reason: String },
     /// This generation drains from now on; what still lives in it.
     Live { connections: usize, streams: usize },
+    /// What this generation has counted; also its last word.
+    Counted(Snapshot),
+    /// The same, and the question what the others have.
+    Scrape(Snapshot),
 }
 
 /// The worker's end of the channel. All methods may be called from any thread.
@@ -65,6 +78,7 @@ pub struct Worker {
     reader: Mutex<BufReader<UnixStream>>,
     writer: Mutex<UnixStream>,
     counters: Mutex<Counters>,
+    others: watch::Sender<Option<Arc<Snapshot>>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -84,7 +98,13 @@ impl Worker {
     fn new(stream: UnixStream) -> io::Result<Self> {
         let writer = Mutex::new(stream.try_clone()?);
         let reader = Mutex::new(BufReader::new(stream));
-        Ok(Self { reader, writer, counters: Mutex::default(), stopping: watch::Sender::new(false) })
+        Ok(Self {
+            reader,
+            writer,
+            counters: Mutex::default(),
+            others: watch::Sender::new(None),
+            stopping: watch::Sender::new(false),
+        })
     }
 
     /// Waits for the first order.
@@ -97,9 +117,7 @@ impl Worker {
                 *held(&self.counters) = start.counters;
                 Ok(start)
             }
-            Some(Order::Counters(_) | Order::Stop) => {
-                Err(io::Error::other("the first order is not to start"))
-            }
+            Some(_) => Err(io::Error::other("the first order is not to start")),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
@@ -115,6 +133,18 @@ impl Worker {
         *held(&self.counters)
     }
 
+    /// What all other generations have counted, also those that are gone. While the supervisor does not answer, what it said last.
+    ///
+    /// # Errors
+    /// If it has never answered, or is gone.
+    pub async fn others(&self, own: Snapshot) -> io::Result<Arc<Snapshot>> {
+        let mut answers = self.others.subscribe();
+        self.report(&Report::Scrape(own))?;
+        // The sender is here: only the time can run out.
+        let _ = tokio::time::timeout(ANSWER, answers.changed()).await;
+        answers.borrow().clone().ok_or_else(|| io::ErrorKind::TimedOut.into())
+    }
+
     /// Whether the whole sidecar stops; heard as the numbers are.
     pub fn stopping(&self) -> bool {
         *self.stopping.borrow()
@@ -126,12 +156,17 @@ impl Worker {
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 
-    /// Returns when the supervisor is gone.
-    pub fn wait_closed(&self) {
+    /// Hears the supervisor and returns when it is gone. `count`: what this generation has counted.
+    pub fn wait_closed(&self, count: impl Fn() -> Snapshot) {
         let mut reader = held(&self.reader);
         while let Ok(Some(order)) = receive(&mut *reader) {
             match order {
                 Order::Counters(counters) => *held(&self.counters) = counters,
+                Order::Count => {
+                    // A supervisor that is gone is met by the next turn of the loop.
+                    let _ = self.report(&Report::Counted(count()));
+                }
+                Order::Others(others) => drop(self.others.send_replace(Some(Arc::new(others)))),
                 Order::Stop => drop(self.stopping.send_replace(true)),
                 Order::Start(_) => {}
             }
@@ -198,7 +233,7 @@ mod tests {
             Counters { reloads_failed: 1, last_reload_unix: Some(1_790_000_000), ..Counters::default() };
         send(&mut supervisor, &Order::Counters(counters)).unwrap();
         drop((supervisor, reports));
-        worker.wait_closed();
+        worker.wait_closed(Snapshot::default);
         assert_eq!(worker.counters(), counters);
     }
 

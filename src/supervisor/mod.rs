@@ -7,13 +7,14 @@ pub mod control;
 mod event;
 mod folder;
 mod generation;
+mod ledger;
 mod plan;
 mod process;
 pub mod sockets;
 mod state;
 mod story;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -25,10 +26,11 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::logging;
-use control::{Counters, Report};
+use control::{Counters, Order, Report};
 use event::{Counts, Effect, Event, Which};
 pub use event::{Fault, Number};
 use folder::Folder;
+use ledger::{Answer, Ledger};
 use plan::{Plan, Refusal};
 use process::{Children, Input};
 use sockets::Sockets;
@@ -60,6 +62,7 @@ struct Supervisor {
     /// Loaded, not yet known to serve.
     candidate: Option<Plan>,
     children: Children,
+    ledger: Ledger,
     began: Instant,
     began_unix: Duration,
     exit: Option<u8>,
@@ -79,6 +82,7 @@ impl Supervisor {
             current: None,
             candidate: Some(plan),
             children: Children::new(inbox, folder),
+            ledger: Ledger::default(),
             began: Instant::now(),
             began_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             exit: None,
@@ -100,7 +104,7 @@ impl Supervisor {
 
     /// The next events, at the latest when the state wants a tick.
     fn wait(&mut self, state: &State, inbox: &Receiver<Input>) -> Vec<Event> {
-        let input = match state.deadline() {
+        let input = match state.deadline().into_iter().chain(self.ledger.deadline()).min() {
             None => inbox.recv().map_err(RecvTimeoutError::from),
             Some(at) => inbox.recv_timeout(at.saturating_sub(self.began.elapsed())),
         };
@@ -108,9 +112,43 @@ impl Supervisor {
             Ok(Input::Signal(SIGHUP)) => vec![Event::ReloadAsked],
             Ok(Input::Signal(SIGTERM | SIGINT)) => vec![Event::StopAsked],
             Ok(Input::Signal(_)) => self.children.reap(),
-            Ok(Input::Report(generation, report)) => vec![event(generation, report)],
+            Ok(Input::Report(generation, report)) => {
+                self.hear(state, generation, report).into_iter().collect()
+            }
             Ok(Input::Closed(generation)) => self.children.closed(generation),
-            Err(_) => vec![Event::Tick],
+            Err(_) => {
+                let answers = self.ledger.late(self.began.elapsed());
+                self.answer(answers);
+                vec![Event::Tick]
+            }
+        }
+    }
+
+    /// What the generations have counted is for each other; the rest decides about them.
+    fn hear(&mut self, state: &State, generation: Number, report: Report) -> Option<Event> {
+        let answers = match report {
+            Report::Ready => return Some(Event::Ready { generation }),
+            Report::Failed { fault, reason } => return Some(Event::Failed { generation, fault, reason }),
+            Report::Live { connections, streams } => {
+                return Some(Event::Live { generation, connections, streams });
+            }
+            Report::Counted(numbers) => self.ledger.counted(generation, numbers),
+            Report::Scrape(numbers) => {
+                let others: BTreeSet<Number> =
+                    state.answering().filter(|other| *other != generation).collect();
+                for other in &others {
+                    self.children.tell(*other, &Order::Count);
+                }
+                self.ledger.ask(generation, numbers, others, self.began.elapsed())
+            }
+        };
+        self.answer(answers);
+        None
+    }
+
+    fn answer(&mut self, answers: Vec<Answer>) {
+        for Answer { to, others } in answers {
+            self.children.tell(to, &Order::Others(others));
         }
     }
 
@@ -118,6 +156,10 @@ impl Supervisor {
     fn carry(&mut self, mut state: State, events: Vec<Event>) -> State {
         let mut events = VecDeque::from(events);
         while let Some(event) = events.pop_front() {
+            if let Event::Exited { generation, .. } = event {
+                let answers = self.ledger.gone(generation);
+                self.answer(answers);
+            }
             let (next, effects) = generation::step(state, self.began.elapsed(), event);
             state = next;
             events.extend(effects.into_iter().filter_map(|effect| self.perform(effect)));
@@ -192,14 +234,6 @@ fn spawn_signals(inbox: Sender<Input>) -> io::Result<()> {
         }
     };
     thread::Builder::new().name("signals".into()).spawn(watch).map(drop)
-}
-
-fn event(generation: Number, report: Report) -> Event {
-    match report {
-        Report::Ready => Event::Ready { generation },
-        Report::Failed { fault, reason } => Event::Failed { generation, fault, reason },
-        Report::Live { connections, streams } => Event::Live { generation, connections, streams },
-    }
 }
 
 fn tell(story: &Story) {

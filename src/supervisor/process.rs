@@ -114,6 +114,12 @@ impl Children {
         }
     }
 
+    pub fn tell(&mut self, generation: Number, order: &Order) {
+        if let Some(child) = self.children.get_mut(&generation) {
+            child.tell(generation, order);
+        }
+    }
+
     /// Tells every generation that no other comes after it.
     pub fn stop(&mut self) {
         for (generation, child) in &mut self.children {

@@ -99,6 +99,12 @@ impl State {
             .map(|(number, _)| *number)
     }
 
+    /// Those that answer questions: they serve or drain.
+    pub(super) fn answering(&self) -> impl Iterator<Item = Number> {
+        let answers = |phase: &Phase| matches!(phase, Phase::Serving { .. } | Phase::Draining { .. });
+        self.children.iter().filter(move |(_, phase)| answers(phase)).map(|(number, _)| *number)
+    }
+
     pub(super) fn starting(&self) -> Option<(Number, Start)> {
         self.children.iter().find_map(|(number, phase)| match phase {
             Phase::Starting(start) => Some((*number, *start)),

@@ -43,8 +43,8 @@ impl Retire {
 #[async_trait]
 impl ShutdownSignalWatch for Retire {
     async fn recv(&self) -> ShutdownSignal {
-        let channel = self.channel.clone();
-        let orphaned = tokio::task::spawn_blocking(move || channel.wait_closed());
+        let (app, channel) = (self.app.clone(), self.channel.clone());
+        let orphaned = tokio::task::spawn_blocking(move || channel.wait_closed(|| app.counted()));
         match signal(SignalKind::terminate()) {
             Ok(mut terminate) => {
                 tokio::select! {
@@ -100,6 +100,8 @@ fn exit_when_drained(app: &App, channel: &control::Worker) {
         }
     }
     log::info!("drained");
+    // The last word; where the supervisor is gone, nobody adds up any more.
+    let _ = channel.report(&Report::Counted(app.counted()));
     logging::flush();
     std::process::exit(0);
 }

@@ -112,7 +112,7 @@ fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Fa
     let members = Members::open(&settings, &registry, &mut shelf)?;
     let doors = Doors::open(&settings, &mut shelf)?;
     tls::note_redis(&settings, &mut shelf)?;
-    let counters = Counters::new(start.generation).map_err(|error| error.to_string())?;
+    let counters = Counters::new().map_err(|error| error.to_string())?;
     let conf = server_conf(&settings, &start.upgrade_sock.to_string_lossy());
     let mut server = Server::new_with_opt_and_conf(Some(Opt { upgrade: true, ..Opt::default() }), conf);
     let app = Arc::new(App::new(settings, upstreams, registry, members, shelf.into_used(), counters));
