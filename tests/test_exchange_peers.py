@@ -1,39 +1,16 @@
 """Peers that refuse, hang or fail their handshake: others are tried; when none is left, the client gets its id back."""
 
-import socket
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 
 import pytest
 
 from harness import JSON, Pki, RawUpstream, answering, free_port, response, wait_until
+from harness.health import refusing, speechless, unreachable
 from harness.stage import MCP, call, result
 
 ANSWER = response(200, result(ok=True))
 TIMEOUTS = {"timeouts": {"connect": "300ms"}}
-
-
-def refusing() -> str:
-    return f"127.0.0.1:{free_port()}"
-
-
-@contextmanager
-def unreachable():
-    """An address whose backlog is full: the kernel drops every SYN, as a host that is gone does."""
-    with ExitStack() as sockets:
-        listener = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(4):
-            filler = sockets.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-
-
-@contextmanager
-def speechless():
-    """An address that accepts and never says a word: no TLS handshake comes about."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 def at_best(world, method: str, path: str, limit: float) -> float:

@@ -62,7 +62,7 @@ def write_out(schema: dict, path: str, out: dict) -> None:
 
     for key, inner in schema.get("properties", {}).items():
         enter(key, inner)
-    if isinstance(schema.get("additionalProperties"), dict):
+    if "properties" in (schema.get("additionalProperties") or {}):
         enter("gateway", schema["additionalProperties"])
     for inner in [schema.get("items"), *schema.get("anyOf", [])]:
         if isinstance(inner, dict):

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
 
 use super::{RouteKind, Snapshot};
 
@@ -27,6 +29,8 @@ pub struct Counters {
     pub sessions_lost: IntCounter,
     pub tasks_claimed: IntCounter,
     pub refused_heads: IntCounterVec,
+    health_checks: IntCounterVec,
+    health_check_duration: HistogramVec,
 }
 
 /// One of what a gauge counts, for as long as it lives.
@@ -82,6 +86,15 @@ impl Counters {
             ]),
         )?;
         registry.register(Box::new(duration.clone()))?;
+        let health_check_duration = HistogramVec::new(
+            HistogramOpts::new(
+                "outrigger_health_check_duration_seconds",
+                "How long checks of peers took, handshake and all, by upstream",
+            )
+            .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]),
+            &["upstream"],
+        )?;
+        registry.register(Box::new(health_check_duration.clone()))?;
         Ok(Self {
             requests: RouteKind::ALL
                 .map(|(_, route)| CLASSES.map(|class| requests.with_label_values(&[route, class]))),
@@ -126,6 +139,12 @@ impl Counters {
                 "Connections closed because of their request head, by reason",
                 &["reason"],
             )?,
+            health_checks: labelled(
+                "outrigger_health_checks_total",
+                "Checks of peers, by result: ok, or why not",
+                &["upstream", "peer", "result"],
+            )?,
+            health_check_duration,
             registry,
         })
     }
@@ -138,6 +157,12 @@ impl Counters {
 
     pub fn fault(&self, kind: &str) {
         self.faults.with_label_values(&[kind]).inc();
+    }
+
+    /// Counts a check of a peer.
+    pub fn health_check(&self, upstream: &str, peer: &str, result: &str, took: Duration) {
+        self.health_checks.with_label_values(&[upstream, peer, result]).inc();
+        self.health_check_duration.with_label_values(&[upstream]).observe(took.as_secs_f64());
     }
 
     pub fn snapshot(&self) -> Snapshot {

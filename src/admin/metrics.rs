@@ -8,6 +8,7 @@ use std::io;
 use http::StatusCode;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::upstreams::PeerGauges;
 use super::{Admin, Page};
 use crate::account::{Format, Snapshot};
 use crate::supervisor::control;
@@ -20,6 +21,7 @@ pub struct Metrics {
     restarts: IntCounter,
     registry_up: IntGauge,
     sessions: IntGauge,
+    peers: PeerGauges,
 }
 
 impl Metrics {
@@ -56,7 +58,8 @@ impl Metrics {
             "embedded" => gauge("outrigger_registry_sessions", "Sessions in the registry file")?,
             _ => IntGauge::new("outrigger_registry_sessions", "Not known")?,
         };
-        Ok(Self { registry, reloads, last_reload, restarts, registry_up, sessions })
+        let peers = PeerGauges::new(&registry)?;
+        Ok(Self { registry, reloads, last_reload, restarts, registry_up, sessions, peers })
     }
 
     fn hear(&self, heard: control::Counters) {
@@ -104,6 +107,7 @@ impl Admin {
         if let Ok(Some(sessions)) = sessions {
             self.metrics.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
         }
+        self.metrics.peers.set(&self.app.upstreams);
         Snapshot::of(&self.metrics.registry.gather())
     }
 }

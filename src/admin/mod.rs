@@ -4,6 +4,7 @@
 
 mod metrics;
 mod ready;
+mod upstreams;
 
 use std::sync::Arc;
 
@@ -41,7 +42,8 @@ impl Admin {
             "/livez" => Page::text(StatusCode::OK, "ok\n"),
             "/readyz" => self.readyz().await,
             "/metrics" => self.metrics(metrics::format(field(request, header::ACCEPT))).await,
-            _ => Page::text(StatusCode::NOT_FOUND, "here are /livez, /readyz and /metrics\n"),
+            "/upstreams" => self.upstreams(),
+            _ => Page::text(StatusCode::NOT_FOUND, "here are /livez, /readyz, /metrics and /upstreams\n"),
         }
     }
 }

@@ -4,9 +4,9 @@
 //! of what needs no registry.
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Admin, Page};
+use super::{Admin, Page, upstreams};
 
 impl Admin {
     /// Ready = the listeners were probed, nothing drains, and a registry of our own answers.
@@ -24,18 +24,8 @@ impl Admin {
                 Ok(None) => json!({ "kind": kind }),
                 Err(error) => json!({ "kind": kind, "error": error.to_string() }),
             },
-            "upstreams": self.peers(),
+            "upstreams": upstreams::brief(&self.app.upstreams),
         });
         Page::json(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
-    }
-
-    fn peers(&self) -> Vec<Value> {
-        let upstreams = self.app.upstreams.iter().map(|upstream| {
-            let peers = upstream.peers.iter().map(
-                |peer| json!({ "name": peer.name, "healthy": peer.healthy(), "in_flight": peer.load() }),
-            );
-            json!({ "name": upstream.name, "peers": peers.collect::<Vec<_>>() })
-        });
-        upstreams.collect()
     }
 }

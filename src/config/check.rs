@@ -3,6 +3,7 @@
 //! Surprise: a value that is bad already (`None` here) is walked past in silence, so that one mistake makes one line.
 
 mod address;
+mod health;
 mod listener;
 mod member;
 mod public;

@@ -2,6 +2,7 @@
 //! serde reads it (through `read`), schemars makes the JSON Schema of it, `check` turns it into `Settings`.
 //! Surprise: the comments below are what users read, in `outrigger schema` and, word for word, in conf/full.yaml.
 
+mod health;
 mod listener;
 mod member;
 mod sessions;
@@ -9,6 +10,7 @@ mod sessions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use health::{Health, McpCheck};
 pub use listener::{Listener, ListenerTls, Protocol, PublicUrl};
 pub use member::{Member, MemberTls};
 pub use sessions::{Embedded, OnRegistryFailure, Redis, RedisTls, Registry, Sentinel, Sessions};
@@ -86,6 +88,9 @@ pub struct Upstream {
     /// Connect with TLS; null = plaintext
     #[serde(default)]
     pub tls: Field<Option<UpstreamTls>>,
+    /// Look after the peers, through the same TLS; null = only connections that fail count
+    #[serde(default)]
+    pub health: Field<Option<Health>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use ipnet::IpNet;
 use log::LevelFilter;
 
@@ -14,6 +15,7 @@ use crate::material::IdentityFiles;
 use crate::mcp::public_url::PublicUrl;
 use crate::mcp::public_url::address::EndpointForm;
 use crate::routing::allowed::Allowed;
+use crate::routing::health::Thresholds;
 use crate::routing::route::Routes;
 
 /// Everything `outrigger run` needs to know, checked.
@@ -80,6 +82,34 @@ pub struct Upstream {
     /// Never empty; names are unique within the upstream.
     pub peers: Vec<PeerAddress>,
     pub tls: Option<UpstreamTls>,
+    /// `None`: only connections that fail count.
+    pub health: Option<Health>,
+}
+
+/// How the peers of an upstream are checked.
+#[derive(Debug, Clone)]
+pub struct Health {
+    pub probe: Probe,
+    /// Request fields of each check; the values may be secrets.
+    pub headers: Vec<(HeaderName, Secret)>,
+    pub interval: Duration,
+    /// Never longer than the interval.
+    pub timeout: Duration,
+    pub thresholds: Thresholds,
+    /// Zero: a peer that comes back gets its whole share at once.
+    pub slow_start: Duration,
+}
+
+/// What a check does. Paths are in origin form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Connects, and shakes hands where there is TLS.
+    Tcp,
+    Get(String),
+    /// MCP up to 2025-11-25: `initialize`, `ping`, and the session closed again.
+    Ping(String),
+    /// MCP from 2026-07-28: `server/discover`.
+    Discover(String),
 }
 
 /// One address that we connect to.

@@ -1,5 +1,5 @@
 //! Room 4, where no owner decides: which of several peers a request goes to.
-//! PURE: takes names or loads and, where chance is wanted, a random number; gives the position of a peer.
+//! PURE: takes names or candidates and, where chance is wanted, random numbers; gives the position of a peer.
 //! Surprise: the two rules are opposites. A session id nobody claimed must always find the same peer; what has no session should not.
 
 /// The peer for a session id that nobody claimed: the same on every member and in every generation, whatever the order of the
@@ -11,13 +11,61 @@ pub fn rendezvous(session: &[u8], peers: &[impl AsRef<str>]) -> usize {
     scored.max_by_key(|(_, scored)| *scored).map_or(0, |(position, _)| position)
 }
 
-/// The less loaded of two peers drawn at random, the first drawn if they are equal; `None` without peers
-/// (Mitzenmacher, "The power of two choices", 2001).
+/// What speaks for a peer; the greatest is asked first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Its checks fail.
+    Unhealthy,
+    /// It could not be connected to a moment ago.
+    SetAside,
+    /// It is to be checked, and has not been yet.
+    Unknown,
+    /// Its checks succeed, or there are none.
+    Good,
+}
+
+/// A peer that a request may go to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// Its position among the peers.
+    pub peer: usize,
+    pub standing: Standing,
+    /// Requests in flight.
+    pub load: usize,
+    /// 1, or less while it comes back ([`share`](super::health::share)).
+    pub share: f64,
+}
+
+/// The peer for a request without a session: of the best standing, the less loaded of two. A bad one is better than none: when all
+/// are ill the checks may be, and an attempt fails no sooner than we would. `None` without candidates.
 ///
-/// `loads`: requests in flight of each peer that may be chosen. `random`: any 64 random bits.
-pub fn least_loaded_of_two(loads: &[usize], random: u64) -> Option<usize> {
-    let (first, second) = two_of(loads.len(), random)?;
-    Some(if loads[second] < loads[first] { second } else { first })
+/// `random`: any 64 random bits at each call. A peer that comes back stands for election as often as its share says; idle, it would else
+/// win every time and meet with all the requests at once.
+pub fn choose(mut candidates: Vec<Candidate>, mut random: impl FnMut() -> u64) -> Option<usize> {
+    let best = candidates.iter().map(|candidate| candidate.standing).max()?;
+    candidates.retain(|candidate| candidate.standing == best);
+    if candidates.iter().any(|candidate| candidate.share < 1.0) {
+        let mut stands =
+            |candidate: &Candidate| candidate.share >= 1.0 || fraction(random()) < candidate.share;
+        let standing: Vec<Candidate> = candidates.iter().copied().filter(&mut stands).collect();
+        if !standing.is_empty() {
+            candidates = standing;
+        }
+    }
+    least_loaded_of_two(&candidates, random()).map(|candidate| candidate.peer)
+}
+
+/// The less loaded of two drawn at random, the first drawn if they are equal
+/// (Mitzenmacher, "The power of two choices", 2001).
+fn least_loaded_of_two(candidates: &[Candidate], random: u64) -> Option<Candidate> {
+    let (first, second) = two_of(candidates.len(), random)?;
+    let (first, second) = (candidates[first], candidates[second]);
+    Some(if second.load < first.load { second } else { first })
+}
+
+/// From 0 up to, and without, 1.
+fn fraction(random: u64) -> f64 {
+    (random >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// Two different numbers below `count`, or the same one twice if there is only one.
@@ -49,6 +97,11 @@ fn score(session: &[u8], peer: &str) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn good(loads: &[usize]) -> Vec<Candidate> {
+        let loads = loads.iter().enumerate();
+        loads.map(|(peer, &load)| Candidate { peer, standing: Standing::Good, load, share: 1.0 }).collect()
+    }
 
     /// Sessions that differ in four bytes only, which is worse than SHA-256 will ever be.
     fn session(n: u32) -> [u8; 32] {
@@ -89,8 +142,51 @@ mod tests {
             (&[5, 0, 4],    draw(2, 1),   Some(1)),
         ];
         for (loads, random, chosen) in table {
-            assert_eq!(least_loaded_of_two(loads, random), chosen, "{loads:?} {random:#x}");
+            assert_eq!(choose(good(loads), || random), chosen, "{loads:?} {random:#x}");
         }
+    }
+
+    #[test]
+    fn a_better_standing_goes_before_load_and_the_worst_is_better_than_none() {
+        use Standing::{Good, SetAside, Unhealthy, Unknown};
+        for (standings, chosen) in [
+            ([Good, Unknown, SetAside, Unhealthy], 0),
+            ([Unhealthy, Unknown, SetAside, Unhealthy], 1),
+            ([Unhealthy, Unhealthy, SetAside, Unhealthy], 2),
+            ([Unhealthy, SetAside, Unknown, Good], 3),
+        ] {
+            let candidates = standings.into_iter().enumerate();
+            let candidates = candidates.map(|(peer, standing)| Candidate {
+                peer,
+                standing,
+                // The best has most to do.
+                load: standing as usize * 10,
+                share: 1.0,
+            });
+            assert_eq!(choose(candidates.collect(), || 7), Some(chosen), "{standings:?}");
+        }
+        let all_ill = [0, 5].map(|load| Candidate { peer: load, standing: Unhealthy, load, share: 1.0 });
+        assert_eq!(choose(all_ill.to_vec(), || 7), Some(0), "the less loaded of the ill");
+    }
+
+    #[test]
+    fn who_comes_back_gets_its_share_though_it_is_idle() {
+        let (mut state, mut shares) = (0x9e37_79b9_7f4a_7c15_u64, [0_u32; 2]);
+        let mut random = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for _ in 0..10_000 {
+            let mut two = good(&[40, 0]);
+            two[1].share = 0.25;
+            shares[choose(two, &mut random).unwrap_or(9)] += 1;
+        }
+        assert!((2_300..2_700).contains(&shares[1]), "{shares:?}");
+        let mut alone = good(&[3]);
+        alone[0].share = 0.1;
+        assert_eq!(choose(alone, &mut random), Some(0), "who is alone gets everything");
     }
 
     proptest! {
@@ -110,7 +206,7 @@ mod tests {
             loads in proptest::collection::vec(0_usize..100, 2..9),
             random: u64,
         ) {
-            let chosen = least_loaded_of_two(&loads, random).unwrap_or(99);
+            let chosen = choose(good(&loads), || random).unwrap_or(99);
             let lighter = loads.iter().filter(|load| **load < loads[chosen]).count();
             prop_assert!(lighter <= loads.len() - 2, "{chosen} of {loads:?}");
         }

@@ -1,8 +1,11 @@
-//! Upstreams and their peers: trust (`trust`), addresses, load and passive health (`peer`), and kept-alive connections (`pool`).
+//! Upstreams and their peers: trust (`trust`), addresses, load and failed connections (`peer`), checks (`check`) and what they found
+//! (`health`), and kept-alive connections (`pool`).
 //! Takes the checked settings, gives connections. [`dial::Dialer`] is the only builder of Pingora peers.
 //! Surprise: the pool is per thread, because every worker thread is a runtime of its own and a socket is best used where it was opened.
 
+pub mod check;
 pub mod dial;
+pub mod health;
 pub mod peer;
 pub mod pool;
 pub mod trust;
@@ -14,24 +17,24 @@ use pingora_core::connectors::TransportConnector;
 use pingora_core::protocols::Stream;
 use pingora_core::upstreams::peer::HttpPeer;
 
-use crate::config::settings::{self, Settings, UpstreamId};
+use crate::config::settings::{self, Health, Settings, UpstreamId};
 use crate::error::Fault;
 use crate::material::Shelf;
 use crate::mcp::public_url::address::{Peers, is_name_of_peer};
-use crate::routing::balance::{least_loaded_of_two, rendezvous};
+use crate::routing::balance::{Candidate, choose, rendezvous};
 use dial::{Dialer, Timeouts, Unreachable};
 use peer::Peer;
 use trust::Trust;
 
 /// All upstreams of the configuration, by [`UpstreamId`].
-pub struct Upstreams(Vec<Upstream>);
+pub struct Upstreams(Vec<Arc<Upstream>>);
 
 impl Upstreams {
     /// Takes all trust material off the shelf. The error names file and reason, for the log.
     pub fn open(settings: &Settings, shelf: &mut Shelf) -> Result<Self, String> {
         let connector = Arc::new(TransportConnector::new(None));
         let upstreams = settings.upstreams.iter().enumerate().map(|(id, upstream)| {
-            Upstream::open(UpstreamId(id), upstream, settings, connector.clone(), shelf)
+            Upstream::open(UpstreamId(id), upstream, settings, connector.clone(), shelf).map(Arc::new)
         });
         Ok(Self(upstreams.collect::<Result<_, _>>()?))
     }
@@ -40,7 +43,7 @@ impl Upstreams {
         &self.0[id.0]
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Upstream> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.0.iter()
     }
 }
@@ -50,6 +53,8 @@ pub struct Upstream {
     pub id: UpstreamId,
     pub name: String,
     pub peers: Vec<Peer>,
+    /// How they are checked.
+    pub health: Option<Health>,
     dialer: Dialer,
 }
 
@@ -61,8 +66,8 @@ impl Upstream {
         connector: Arc<TransportConnector>,
         shelf: &mut Shelf,
     ) -> Result<Self, String> {
-        let by = format!("upstream {}", upstream.name);
-        let trust = upstream.tls.as_ref().map(|tls| Trust::load(tls, &by, shelf)).transpose()?;
+        let owner = owner(&upstream.name);
+        let trust = upstream.tls.as_ref().map(|tls| Trust::load(tls, &owner, shelf)).transpose()?;
         let timeouts = Timeouts {
             connect: settings.timeouts.connect,
             connect_total: settings.timeouts.connect * 2,
@@ -72,9 +77,15 @@ impl Upstream {
         Ok(Self {
             id,
             name: upstream.name.clone(),
-            peers: upstream.peers.iter().map(Peer::new).collect(),
+            peers: upstream.peers.iter().map(|peer| Peer::new(peer, upstream.health.as_ref())).collect(),
+            health: upstream.health.clone(),
             dialer: Dialer { trust, timeouts, connector },
         })
+    }
+
+    /// Whose the material of its trust domain is.
+    pub fn owner(&self) -> String {
+        owner(&self.name)
     }
 
     /// A Pingora peer for peer `index`: address, trust domain and time-outs.
@@ -107,6 +118,16 @@ impl Upstream {
         })
     }
 
+    /// What a check of peer `index` calls its host: the name that its certificate must have, or its address.
+    fn host_of(&self, index: usize) -> String {
+        let peer = &self.peers[index];
+        match (&self.dialer.trust, peer.host.contains(':')) {
+            (Some(trust), _) => format!("{}:{}", trust.server_name, peer.port),
+            (None, true) => format!("[{}]:{}", peer.host, peer.port),
+            (None, false) => format!("{}:{}", peer.host, peer.port),
+        }
+    }
+
     async fn address(&self, index: usize) -> Result<SocketAddr, Fault> {
         let peer = &self.peers[index];
         peer.resolve().await.map_err(|error| {
@@ -120,23 +141,26 @@ impl Upstream {
         })
     }
 
-    /// Peer for a request without a session: the less loaded of two healthy ones, leaving out those tried before.
+    /// Peer for a request without a session: the less loaded of two good ones, leaving out those tried before.
     pub fn choose(&self, tried: &[usize]) -> Option<usize> {
-        let untried = |index: &usize| !tried.contains(index);
-        let mut open: Vec<usize> =
-            (0..self.peers.len()).filter(untried).filter(|index| self.peers[*index].healthy()).collect();
-        if open.is_empty() {
-            // All set aside: trying one beats failing at once.
-            open = (0..self.peers.len()).filter(untried).collect();
-        }
-        let loads: Vec<usize> = open.iter().map(|index| self.peers[*index].load()).collect();
-        least_loaded_of_two(&loads, peer::random()).map(|position| open[position])
+        let untried = self.peers.iter().enumerate().filter(|(index, _)| !tried.contains(index));
+        let candidates = untried.map(|(index, peer)| Candidate {
+            peer: index,
+            standing: peer.standing(),
+            load: peer.load(),
+            share: peer.health.share(),
+        });
+        choose(candidates.collect(), peer::random)
     }
 
     /// Peer for a session that nobody claimed: always the same one, so that an unknown session stays where it is.
     pub fn stable(&self, session_hash: &[u8]) -> usize {
         rendezvous(session_hash, &self.peers)
     }
+}
+
+fn owner(upstream: &str) -> String {
+    format!("upstream {upstream}")
 }
 
 impl Peers for Upstream {

@@ -1,6 +1,7 @@
 //! One address that we connect to: where it is, how busy it is, and whether it was reachable lately.
-//! Takes the outcomes of connections, gives load and health to whoever chooses. Surprise: health is passive here; a peer
-//! that refuses is set aside for a while, and the first success brings it back at once.
+//! Takes the outcomes of connections, gives load and standing to whoever chooses. Surprise: only connections and handshakes that fail set
+//! a peer aside, and the first that succeeds brings it back. A 5xx or a slow answer is as often the tool's fault as the peer's; whether
+//! the peer itself is well is for its checks to say (`health`).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use once_cell::sync::Lazy;
 
-use crate::config::settings::PeerAddress;
+use super::health::Watched;
+use crate::config::settings::{Health, PeerAddress};
+use crate::routing::balance::Standing;
 
 /// How long a name's address is believed.
 const RESOLVED_FOR: Duration = Duration::from_secs(5);
@@ -22,6 +25,8 @@ pub struct Peer {
     pub name: String,
     pub host: String,
     pub port: u16,
+    /// What its checks say.
+    pub health: Watched,
     literal: Option<SocketAddr>,
     resolved: Mutex<Option<(Instant, SocketAddr)>>,
     in_flight: AtomicUsize,
@@ -31,12 +36,14 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub fn new(peer: &PeerAddress) -> Self {
+    /// `health`: how it will be checked, if at all.
+    pub fn new(peer: &PeerAddress, health: Option<&Health>) -> Self {
         Lazy::force(&EPOCH);
         Self {
             name: peer.name.clone(),
             host: peer.host.clone(),
             port: peer.port,
+            health: Watched::new(health),
             literal: peer.host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, peer.port)),
             resolved: Mutex::new(None),
             in_flight: AtomicUsize::new(0),
@@ -79,8 +86,20 @@ impl Peer {
         Busy(self)
     }
 
-    pub fn healthy(&self) -> bool {
-        now_ms() >= self.set_aside_until.load(Ordering::Relaxed)
+    /// What its checks and its connections say together.
+    pub fn standing(&self) -> Standing {
+        let checked = self.health.standing();
+        if self.is_set_aside() { checked.min(Standing::SetAside) } else { checked }
+    }
+
+    /// A connection to it failed a moment ago.
+    pub fn is_set_aside(&self) -> bool {
+        now_ms() < self.set_aside_until.load(Ordering::Relaxed)
+    }
+
+    /// Connections in a row that failed.
+    pub fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     pub fn reached(&self) {
@@ -141,13 +160,13 @@ mod tests {
 
     #[test]
     fn a_refusing_peer_is_set_aside_and_comes_back_at_once() {
-        let peer = Peer::new(&PeerAddress { name: "p".into(), host: "127.0.0.1".into(), port: 1 });
-        assert!(peer.healthy());
+        let peer = Peer::new(&PeerAddress { name: "p".into(), host: "127.0.0.1".into(), port: 1 }, None);
+        assert!(!peer.is_set_aside());
         assert_eq!(peer.failed(), Duration::from_millis(500));
         assert_eq!(peer.failed(), Duration::from_secs(1));
-        assert!(!peer.healthy());
+        assert!(peer.is_set_aside());
         peer.reached();
-        assert!(peer.healthy());
+        assert!(!peer.is_set_aside());
         for _ in 0..40 {
             peer.failed();
         }
@@ -156,7 +175,7 @@ mod tests {
 
     #[test]
     fn load_counts_what_is_in_flight() {
-        let peer = Peer::new(&PeerAddress { name: "p".into(), host: "::1".into(), port: 1 });
+        let peer = Peer::new(&PeerAddress { name: "p".into(), host: "::1".into(), port: 1 }, None);
         let (one, two) = (peer.busy(), peer.busy());
         assert_eq!(peer.load(), 2);
         drop(one);

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::checks::Checks;
 use crate::app::App;
 use crate::logging;
 use crate::supervisor::control::{self, Report};
@@ -32,11 +33,12 @@ pub fn ignore_terminal_signals() -> std::io::Result<()> {
 pub struct Retire {
     app: Arc<App>,
     channel: Arc<control::Worker>,
+    checks: Arc<Checks>,
 }
 
 impl Retire {
-    pub fn new(app: Arc<App>, channel: Arc<control::Worker>) -> Self {
-        Self { app, channel }
+    pub fn new(app: Arc<App>, channel: Arc<control::Worker>, checks: Arc<Checks>) -> Self {
+        Self { app, channel, checks }
     }
 }
 
@@ -65,8 +67,8 @@ impl ShutdownSignalWatch for Retire {
             Report::Live { connections: count(&counters.connections), streams: count(&counters.streams) };
         // Only for the story in the log.
         let _ = self.channel.report(&live);
-        let (app, channel) = (self.app.clone(), self.channel.clone());
-        std::thread::spawn(move || exit_when_drained(&app, &channel));
+        let (app, channel, checks) = (self.app.clone(), self.channel.clone(), self.checks.clone());
+        std::thread::spawn(move || exit_when_drained(&app, &channel, &checks));
         ShutdownSignal::GracefulTerminate
     }
 }
@@ -88,7 +90,7 @@ impl Retire {
 
 /// Idle connections are waited for in a reload, since their clients have a right to their time-out; where the whole sidecar
 /// stops they lose nothing.
-fn exit_when_drained(app: &App, channel: &control::Worker) {
+fn exit_when_drained(app: &App, channel: &control::Worker, checks: &Checks) {
     let mut quiet_since = Instant::now();
     while quiet_since.elapsed() < QUIET {
         // Nothing announces that a gauge fell to zero; ten looks a second cost nothing.
@@ -99,6 +101,7 @@ fn exit_when_drained(app: &App, channel: &control::Worker) {
             quiet_since = Instant::now();
         }
     }
+    checks.end();
     log::info!("drained");
     // The last word; where the supervisor is gone, nobody adds up any more.
     let _ = channel.report(&Report::Counted(app.counted()));

@@ -3,6 +3,7 @@
 //! Surprise: each worker thread is a Pingora service of its own with a single-threaded runtime and its own accept loop, so that a request
 //! never changes threads.
 
+mod checks;
 mod drain;
 mod gate;
 mod head;
@@ -38,6 +39,7 @@ use crate::registry::Registry;
 use crate::supervisor::Fault;
 use crate::supervisor::control::{self, Report, Start};
 use crate::upstream::Upstreams;
+use checks::Checks;
 use gate::{Entrance, Gate};
 use probe::Probe;
 use pulse::Pulse;
@@ -139,12 +141,15 @@ fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Fa
 /// Takes the sockets over, probes them, says `ready`, and serves until drained.
 fn serve(prepared: Prepared, channel: Arc<control::Worker>) {
     let Prepared { app, mut server, probe, doors } = prepared;
+    // Peers are looked at while the sockets come.
+    let checks = Checks::start(&app);
     server.bootstrap();
-    let retire = drain::Retire::new(app.clone(), channel.clone());
+    let retire = drain::Retire::new(app.clone(), channel.clone(), checks.clone());
     std::thread::spawn(move || {
         let deadline = Instant::now() + app.settings.ready_timeout;
         let report = match probe.run(&app.settings, doors.member_identity(), deadline) {
             Ok(()) => {
+                checks.first_look();
                 app.open();
                 pulse::announce(&app);
                 Report::Ready

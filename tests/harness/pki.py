@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -29,9 +30,9 @@ class Pki:
         self.ca = folder / "ca.pem"
         self._authority.cert_pem.write_to_path(str(self.ca))
 
-    def issue(self, *names: str, label: str | None = None) -> Identity:
+    def issue(self, *names: str, label: str | None = None, not_after: datetime | None = None) -> Identity:
         """A new certificate for these names (DNS names or addresses); `label`, or the first name, names the files."""
-        leaf = self._authority.issue_cert(*names)
+        leaf = self._authority.issue_cert(*names, not_after=not_after)
         stem = label or names[0].replace(":", "_")
         identity = Identity(self._folder / f"{stem}.crt", self._folder / f"{stem}.key")
         identity.cert.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))

@@ -46,18 +46,25 @@ class Recording:
     """ASGI middleware in front of the SDK's application.
 
     Keeps the body as it came in `scope["raw_body"]`, knows the session of each request, and serves `/servers/{id}/…` as
-    `/…`, as a gateway does.
+    `/…`, as a gateway does. `/sessions` tells how many were begun, and how many of them are open.
     """
 
     _scoped = re.compile(r"^/servers/[^/]+(/(?:mcp|sse|message|messages/)$)")
 
-    def __init__(self, app):
+    def __init__(self, app, open_sessions=None):
+        """`open_sessions`: counts them."""
         self._app = app
         self._sessions = {}
+        self._open = open_sessions
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if scope["path"] == "/sessions":
+            text = json.dumps({"begun": len(self._sessions), "open": self._open()}).encode()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": text})
             return
         if scoped := self._scoped.match(scope["path"]):
             scope = {**scope, "path": scoped[1], "raw_path": scoped[1].encode()}
@@ -141,6 +148,11 @@ def register_tools(server, Context, name: str) -> None:  # noqa: N803 - the SDKs
         """Sends a notification on the session's own stream."""
         await ctx.session.send_resource_list_changed()
         return "announced"
+
+
+def open_sessions(manager) -> int:
+    """Sessions that the SDK's session manager keeps and that nobody has closed."""
+    return sum(not transport.is_terminated for transport in manager._server_instances.values())
 
 
 def arguments() -> argparse.Namespace:

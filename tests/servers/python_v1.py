@@ -6,7 +6,7 @@ python_v1.py --port P --name N [--transport T] [--json]
 import uvicorn
 from mcp.server.fastmcp import Context, FastMCP
 
-from python_common import MemoryEventStore, Recording, arguments, register_tools
+from python_common import MemoryEventStore, Recording, arguments, open_sessions, register_tools
 
 args = arguments()
 resumable = args.transport == "streamable" and not args.json
@@ -20,4 +20,5 @@ server = FastMCP(
 )
 register_tools(server, Context, args.name)
 app = server.sse_app() if args.transport == "sse" else server.streamable_http_app()
-uvicorn.run(Recording(app), host="127.0.0.1", port=args.port, log_level="warning")
+app = Recording(app, lambda: open_sessions(server.session_manager))
+uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning")

@@ -6,7 +6,7 @@ python_v2.py --port P --name N [--transport T] [--json]
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 
-from python_common import MemoryEventStore, Recording, arguments, register_tools
+from python_common import MemoryEventStore, Recording, arguments, open_sessions, register_tools
 
 args = arguments()
 resumable = args.transport == "streamable" and not args.json
@@ -21,4 +21,5 @@ else:
         event_store=MemoryEventStore() if resumable else None,
         retry_interval=50,
     )
-uvicorn.run(Recording(app), host="127.0.0.1", port=args.port, log_level="warning")
+app = Recording(app, lambda: open_sessions(server.session_manager))
+uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning")

@@ -89,9 +89,14 @@ export function makeApp() {
   return app
 }
 
-/** Serves `/mcp` with one transport per session; `connect(options)` makes a transport with a server behind it. */
+/**
+ * Serves `/mcp` with one transport per session; `connect(options)` makes a transport with a server behind it.
+ * `/sessions` tells how many were begun, and how many of them are open.
+ */
 export function serveSessions(app, connect) {
   const transports = new Map()
+  let begun = 0
+  app.get('/sessions', (_request, response) => response.json({ begun, open: transports.size }))
   app.all('/mcp', async (request, response) => {
     const session = request.headers['mcp-session-id']
     let transport = transports.get(session)
@@ -101,7 +106,10 @@ export function serveSessions(app, connect) {
         enableJsonResponse: args.json,
         eventStore: args.json ? undefined : new MemoryEventStore(),
         retryInterval: 50,
-        onsessioninitialized: id => void transports.set(id, transport),
+        onsessioninitialized: id => {
+          begun += 1
+          transports.set(id, transport)
+        },
         onsessionclosed: id => void transports.delete(id)
       })
     }

@@ -35,13 +35,17 @@ impl Check<'_> {
     }
 
     fn upstream(&self, name: String, upstream: file::Upstream, path: &Path) -> Option<Upstream> {
-        let file::Upstream { peers, tls } = upstream;
+        let file::Upstream { peers, tls, health } = upstream;
         let peers = self.peers(peers, &path.key("peers"));
         let tls = tls.good().and_then(|tls| match tls {
             None => Some(None),
             Some(tls) => self.upstream_tls(tls, &path.key("tls"), peers.as_deref()).map(Some),
         });
-        Some(Upstream { name, peers: peers?, tls: tls? })
+        let health = health.good().and_then(|health| match health {
+            None => Some(None),
+            Some(health) => self.health(health, &path.key("health")).map(Some),
+        });
+        Some(Upstream { name, peers: peers?, tls: tls?, health: health? })
     }
 
     fn peers(
