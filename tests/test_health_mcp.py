@@ -7,19 +7,14 @@ import time
 
 import pytest
 
-from harness import PATIENCE, answering, chunk, event, event_stream_head, plain, response, wait_until
-from harness.health import AT_ONCE, checked, checks, only_peer, wait_state
+from harness import PATIENCE, answering, chunk, event, event_stream_head, response, wait_until
+from harness.health import AT_ONCE, checked, checks, only_peer, sessions, wait_state
 from harness.http1 import LAST_CHUNK, Closed
 
 PING = {"mcp": "ping"}
 DISCOVER = {"mcp": "discover"}
 STATEFUL = ["python-v1", "python-v1-json", "python-v2", "typescript-v1", "typescript-v1-json", "typescript-v2"]
 OTHERS = ["python-v1-stateless", "python-v2-stateless", "typescript-v1-stateless", "everything"]
-
-
-def sessions(servers, instance: int = 0) -> dict[str, int]:
-    """How many sessions this server has begun, and how many are open."""
-    return plain.get(f"http://{servers.peers[instance]}/sessions").json()
 
 
 @pytest.mark.parametrize("kind", STATEFUL + OTHERS)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from harness import Pki, answering, response
+from harness import Pki, answering, plain, response, wait_until
 from harness.health import AT_ONCE, checked, checks, only_peer, refusing, speechless, unreachable, wait_state
 
 HTTP = {"path": "/health", **AT_ONCE}
@@ -22,11 +22,11 @@ def reason(world) -> str:
     assert told["last_check"]["result"] == why and told["failures_in_a_row"] >= 1
     assert world.state()["upstreams"][0]["peers"][0]["reason"] == why
     metrics = world.metrics()
-    labels = f'upstream="gateway",peer="{told["name"]}"'
-    assert metrics[f'outrigger_upstream_peer_healthy{{peer="{told["name"]}",upstream="gateway"}}'] == 0, labels
-    assert [name for name in metrics if name.startswith("outrigger_upstream_peer_unhealthy{") and f'"{why}"' in name]
+    peer = f'peer="{told["name"]}"'
+    assert metrics[f'outrigger_upstream_peer_healthy{{{peer},upstream="gateway"}}'] == 0
+    assert metrics[f'outrigger_upstream_peer_unhealthy{{{peer},reason="{why}",upstream="gateway"}}'] == 1
     assert checks(world, result=why) >= 1
-    assert f"peer {told['name']} is unhealthy: {told['sentence']}" in world.story()
+    wait_until(lambda: f"peer {told['name']} is unhealthy: {told['sentence']}" in world.story())
     return why
 
 
@@ -137,12 +137,6 @@ class TestCertificates:
         assert reason(world) == "certificate_rejected"
         assert "TLS alert 48: unknown ca" in only_peer(world)["last_check"]["detail"]
 
-    def test_ours_has_expired(self, behind_tls, pki, health, version):
-        expired = pki.issue("outrigger", label=f"expired-{version}", not_after=YESTERDAY)
-        world = behind_tls(health, version, client_ca=pki.ca, client=expired)
-        assert reason(world) == "certificate_rejected"
-        assert "certificate expired" in only_peer(world)["last_check"]["detail"]
-
     def test_we_have_none(self, behind_tls, pki, health, version):
         world = behind_tls(health, version, client_ca=pki.ca)
         if version == "1.3":
@@ -164,6 +158,19 @@ class TestCertificates:
         expired = pki.issue("localhost", label=f"expired-server-{version}", not_after=YESTERDAY)
         world = behind_tls(health, version, server=expired)
         assert reason(world) == "expired_certificate"
+
+
+def test_ours_expires_while_it_is_in_use(behind_tls, pki):
+    """One that has expired already is refused at the start."""
+    soon = datetime.now(UTC) + timedelta(seconds=5)
+    expiring = pki.issue("outrigger", label="expiring", not_after=soon)
+    world = behind_tls(HTTP, "1.3", client_ca=pki.ca, client=expiring)
+    (told,) = plain.get(f"{world.admin}/upstreams").json()["upstreams"]
+    identity = told["identity"]
+    assert (identity["file"], identity["not_after"]) == (str(expiring.cert), int(soon.timestamp()))
+    assert identity["days_left"] in (0, -1)
+    assert reason(world) == "certificate_rejected"
+    assert "TLS alert 45: certificate expired" in only_peer(world)["last_check"]["detail"]
 
 
 def test_no_tls_there(outrigger, raw_upstream, pki):

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from .mcp import McpServers
 from .outrigger import Outrigger
 from .plain import get
 from .ports import free_port
@@ -51,6 +52,11 @@ def checks(world: Outrigger, **labels: str) -> int:
         if name.startswith("outrigger_health_checks_total{") and all(label in name for label in wanted)
     )
     return int(sum(named))
+
+
+def sessions(servers: McpServers) -> dict[str, int]:
+    """How many sessions the first of these servers has begun, and how many are open."""
+    return get(f"http://{servers.peers[0]}/sessions").json()
 
 
 def refusing() -> str:
