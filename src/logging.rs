@@ -1,11 +1,13 @@
 //! Log lines of both roles, through `log` and `env_logger`, to standard error.
 //! Takes level and format from the settings, gives one JSON object (or one readable line) each; an access line keeps its own fields.
+//! Level and format may change while it runs (a reload, in the supervisor).
 //! Surprise: lines are gathered in memory and written by a thread every few milliseconds, because one write per request costs more than
 //! everything that the line says. Whoever ends a process calls [`flush`] first.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -20,24 +22,26 @@ const EVERY: Duration = Duration::from_millis(50);
 /// Bytes that are written without waiting.
 const MUCH: usize = 64 * 1024;
 
+/// Whether lines are JSON, as the settings said last.
+static JSON: AtomicBool = AtomicBool::new(true);
 static GATHERED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 /// Starts logging; `role` names the process in every line.
 pub fn init(settings: &LogSettings, role: &str) {
-    let format = settings.format;
     let role = role.to_string();
     let mut builder = Builder::new();
     builder
-        .filter_level(settings.level)
+        // The level itself is `change`'s.
+        .filter_level(LevelFilter::Trace)
         // Pingora tells of every start and every client that went away; what matters of it is said in our own words.
-        .filter_module("pingora_core", LevelFilter::Warn.min(settings.level))
-        .filter_module("pingora_proxy", LevelFilter::Warn.min(settings.level))
+        .filter_module("pingora_core", LevelFilter::Warn)
+        .filter_module("pingora_proxy", LevelFilter::Warn)
         // redis-rs tells of every attempt to connect to a node of a cluster; the registry says once what became of it.
         .filter_module("redis", LevelFilter::Off)
         // The handoff's receiver always loses its first race and calls that an error; the supervisor reports a handoff that fails.
         .filter_module("pingora_core::server::transfer_fd", LevelFilter::Off)
         .write_style(WriteStyle::Never)
-        .format(move |line, record| write_line(line, record, format, &role))
+        .format(move |line, record| write_line(line, record, &role))
         .target(Target::Pipe(Box::new(Gather)));
     // A second start (a test in one process) keeps the first logger.
     if builder.try_init().is_ok() {
@@ -47,7 +51,14 @@ pub fn init(settings: &LogSettings, role: &str) {
                 flush();
             }
         });
+        change(settings);
     }
+}
+
+/// The level and format of the lines from now on.
+pub fn change(settings: &LogSettings) {
+    JSON.store(settings.format == LogFormat::Json, Ordering::Relaxed);
+    log::set_max_level(settings.level);
 }
 
 /// Writes what was gathered. A slow reader of standard error holds up only who flushes, not who logs.
@@ -95,14 +106,10 @@ impl Write for Gather {
     }
 }
 
-fn write_line(
-    line: &mut Formatter,
-    record: &Record<'_>,
-    format: LogFormat,
-    role: &str,
-) -> std::io::Result<()> {
+fn write_line(line: &mut Formatter, record: &Record<'_>, role: &str) -> std::io::Result<()> {
     let (time, level, message) = (Timestamp(SystemTime::now()), level_name(record.level()), record.args());
     let access = record.target() == ACCESS;
+    let format = if JSON.load(Ordering::Relaxed) { LogFormat::Json } else { LogFormat::Text };
     match format {
         LogFormat::Text if access => writeln!(line, "{time} {level:5} {role} access: {{{message}"),
         LogFormat::Text => writeln!(line, "{time} {level:5} {role} {}: {message}", record.target()),

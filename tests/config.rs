@@ -120,7 +120,7 @@ fn a_right_file_gives_the_settings_it_says() {
     assert_eq!(late, [5, 6, 7, 8].map(Duration::from_millis));
     assert_eq!((settings.drain.timeout, settings.drain.max_generations), (Duration::from_secs(9), 1));
     assert_eq!(settings.shutdown_timeout, Duration::from_secs(10));
-    assert_eq!(settings.ready_timeout, Duration::from_secs(11));
+    assert_eq!(settings.reload.ready_timeout, Duration::from_secs(11));
     assert_eq!(settings.admin, None);
     assert_eq!((settings.log.level, settings.log.format), (log::LevelFilter::Debug, LogFormat::Text));
 }

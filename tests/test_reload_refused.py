@@ -47,7 +47,7 @@ class ServingWorld:
         """Serial number of the certificate that a new connection is shown; the connection serves a request, too."""
         with RawClient(self.secure, self._pki.client_context()) as client:
             assert client.ask("POST", "/mcp", PING, JSON).json["id"] == 7
-            return client._sock.getpeercert()["serialNumber"]
+            return client.certificate()["serialNumber"]
 
     def refused_reload(self) -> str:
         """SIGHUP that must come to nothing; what the log says about it."""

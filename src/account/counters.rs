@@ -33,6 +33,13 @@ pub struct Counters {
     health_check_duration: HistogramVec,
 }
 
+/// What keeps a generation that drains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Live {
+    pub connections: usize,
+    pub streams: usize,
+}
+
 /// One of what a gauge counts, for as long as it lives.
 pub struct Counted(IntGauge);
 
@@ -163,6 +170,12 @@ impl Counters {
     pub fn health_check(&self, upstream: &str, peer: &str, result: &str, took: Duration) {
         self.health_checks.with_label_values(&[upstream, peer, result]).inc();
         self.health_check_duration.with_label_values(&[upstream]).observe(took.as_secs_f64());
+    }
+
+    /// What this generation holds at this moment.
+    pub fn live(&self) -> Live {
+        let count = |gauge: &IntGauge| usize::try_from(gauge.get()).unwrap_or(0);
+        Live { connections: count(&self.connections), streams: count(&self.streams) }
     }
 
     pub fn snapshot(&self) -> Snapshot {

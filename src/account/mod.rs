@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::config::settings::UpstreamId;
 use crate::routing::hop::Hop;
 use crate::routing::session::Era;
-pub use counters::{Counted, Counters};
+pub use counters::{Counted, Counters, Live};
 pub use registry::add as add_registry;
 pub use snapshot::{Format, Histogram, Snapshot};
 

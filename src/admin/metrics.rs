@@ -11,6 +11,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 use super::upstreams::PeerGauges;
 use super::{Admin, Page};
 use crate::account::{Format, Snapshot};
+use crate::material::{Role, Used};
 use crate::supervisor::control;
 
 /// What is shown beside the sums: the supervisor's numbers, and how the generation that answers is.
@@ -18,6 +19,7 @@ pub struct Metrics {
     registry: Registry,
     reloads: IntCounterVec,
     last_reload: IntGauge,
+    last_success: IntGauge,
     restarts: IntCounter,
     registry_up: IntGauge,
     sessions: IntGauge,
@@ -26,7 +28,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Fails only where two metrics have one name.
-    pub fn new(generation: u64, kind: &str) -> Result<Self, prometheus::Error> {
+    pub fn new(generation: u64, kind: &str, certificates: &[Used]) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
             let gauge = IntGauge::new(name, help)?;
@@ -53,23 +55,48 @@ impl Metrics {
             "outrigger_last_reload_timestamp_seconds",
             "When the last reload ended; 0 = there was none",
         )?;
+        let last_success = gauge(
+            "outrigger_last_reload_success_timestamp_seconds",
+            "When a reload last ended well; 0 = none has",
+        )?;
+        registry.register(Box::new(not_after(certificates)?))?;
         let registry_up = gauge("outrigger_registry_up", "1 = the registry of sessions answers")?;
         let sessions = match kind {
             "embedded" => gauge("outrigger_registry_sessions", "Sessions in the registry file")?,
             _ => IntGauge::new("outrigger_registry_sessions", "Not known")?,
         };
         let peers = PeerGauges::new(&registry)?;
-        Ok(Self { registry, reloads, last_reload, restarts, registry_up, sessions, peers })
+        Ok(Self { registry, reloads, last_reload, last_success, restarts, registry_up, sessions, peers })
     }
 
-    fn hear(&self, heard: control::Counters) {
+    fn hear(&self, heard: control::Status) {
         // A counter can only be moved on, and the supervisor's numbers never fall.
         let follow = |counter: &IntCounter, number: u64| counter.inc_by(number.saturating_sub(counter.get()));
         follow(&self.reloads.with_label_values(&["ok"]), heard.reloads_ok);
         follow(&self.reloads.with_label_values(&["failed"]), heard.reloads_failed);
         follow(&self.restarts, heard.restarts);
-        self.last_reload.set(i64::try_from(heard.last_reload_unix.unwrap_or(0)).unwrap_or(i64::MAX));
+        let show =
+            |gauge: &IntGauge, at: Option<u64>| gauge.set(at.and_then(|at| at.try_into().ok()).unwrap_or(0));
+        show(&self.last_reload, heard.last_reload.map(|reload| reload.at));
+        show(&self.last_success, heard.last_success);
     }
+}
+
+/// Every certificate that this generation has read: it shows these, or trusts them, whatever the files hold by now.
+fn not_after(certificates: &[Used]) -> Result<IntGaugeVec, prometheus::Error> {
+    let gauges = IntGaugeVec::new(
+        Opts::new("outrigger_tls_cert_not_after_seconds", "When a certificate in use expires"),
+        &["by", "role", "file", "subject", "serial"],
+    )?;
+    for Used { by, role, file, certificate } in certificates {
+        let role = match role {
+            Role::Shown => "shown",
+            Role::Trusted => "trusted",
+        };
+        let labels = [by, role, &file.to_string_lossy(), &certificate.subject, &certificate.serial];
+        gauges.with_label_values(&labels).set(certificate.not_after);
+    }
+    Ok(gauges)
 }
 
 impl Admin {
@@ -101,7 +128,7 @@ impl Admin {
 
     /// What is not added up.
     async fn own(&self) -> Snapshot {
-        self.metrics.hear(self.supervisor.counters());
+        self.metrics.hear(self.supervisor.status());
         let sessions = self.app.registry.count().await;
         self.metrics.registry_up.set(i64::from(sessions.is_ok()));
         if let Ok(Some(sessions)) = sessions {

@@ -2,6 +2,7 @@
 //! Takes plain requests on an address of its own, gives text or JSON; one file for each page.
 //! Surprise: while generations overlap, any that still accepts may answer.
 
+mod generations;
 mod metrics;
 mod ready;
 mod upstreams;
@@ -33,7 +34,7 @@ impl Admin {
         supervisor: Arc<control::Worker>,
         generation: u64,
     ) -> Result<Self, prometheus::Error> {
-        let metrics = Metrics::new(generation, app.registry.kind())?;
+        let metrics = Metrics::new(generation, app.registry.kind(), &app.certificates)?;
         Ok(Self { app, supervisor, generation, metrics })
     }
 
@@ -43,7 +44,11 @@ impl Admin {
             "/readyz" => self.readyz().await,
             "/metrics" => self.metrics(metrics::format(field(request, header::ACCEPT))).await,
             "/upstreams" => self.upstreams(),
-            _ => Page::text(StatusCode::NOT_FOUND, "here are /livez, /readyz, /metrics and /upstreams\n"),
+            "/generations" => self.generations(),
+            _ => {
+                let pages = "here are /livez, /readyz, /metrics, /upstreams and /generations\n";
+                Page::text(StatusCode::NOT_FOUND, pages)
+            }
         }
     }
 }

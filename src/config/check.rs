@@ -99,7 +99,7 @@ pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option
         Some(Drain { timeout: time(timeout)?, max_generations: count(max_generations)? })
     });
     let shutdown_timeout = shutdown.good().and_then(|file::Shutdown { timeout }| time(timeout));
-    let ready_timeout = reload.good().and_then(|file::Reload { ready_timeout }| time(ready_timeout));
+    let reload = reload.good().and_then(reload_of);
     let log = log.good().and_then(log_of);
 
     if !report.is_empty() {
@@ -118,7 +118,7 @@ pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option
         timeouts: timeouts?,
         drain: drain?,
         shutdown_timeout: shutdown_timeout?,
-        ready_timeout: ready_timeout?,
+        reload: reload?,
         admin: admin?,
         log: log?,
     })
@@ -232,6 +232,11 @@ fn timeouts_of(timeouts: file::Timeouts) -> Option<Timeouts> {
         write: time(write)?,
         upstream_idle: time(upstream_idle)?,
     })
+}
+
+fn reload_of(reload: file::Reload) -> Option<Reload> {
+    let file::Reload { watch, settle, ready_timeout } = reload;
+    Some(Reload { watch: watch.good()?, settle: time(settle)?, ready_timeout: time(ready_timeout)? })
 }
 
 fn log_of(log: file::Log) -> Option<LogSettings> {

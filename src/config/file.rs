@@ -58,7 +58,7 @@ pub struct File {
     /// What happens on SIGTERM
     #[serde(default)]
     pub shutdown: Field<Shutdown>,
-    /// What happens on SIGHUP
+    /// What happens on SIGHUP, and when a file changes
     #[serde(default)]
     pub reload: Field<Reload>,
     /// Health and metrics endpoints; null = none
@@ -268,13 +268,18 @@ impl Default for Shutdown {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reload {
+    /// Whether a change of this file, or of a certificate, key, CA or password file that it names, is a reload
+    pub watch: Field<bool>,
+    /// How long they must have been left alone before
+    pub settle: Field<Time>,
     /// How long a new generation may take to be ready; then the old one stays
     pub ready_timeout: Field<Time>,
 }
 
 impl Default for Reload {
     fn default() -> Self {
-        Self { ready_timeout: Field::Good(Time::from_secs(20)) }
+        let seconds = |seconds| Field::Good(Time::from_secs(seconds));
+        Self { watch: Field::Good(true), settle: seconds(1), ready_timeout: seconds(20) }
     }
 }
 

@@ -1,9 +1,12 @@
 //! The machine that a configuration is checked on: its cores, its files, its folders. The only I/O of the check.
 //! Takes a path, gives what the check needs to know of it, or a sentence for the user.
-//! Surprise: nothing is made or changed here; whether a folder can be made is read off its closest parent.
+//! Surprise: nothing is made or changed here; whether a folder can be made is read off its closest parent. It remembers which
+//! files it was asked for: these are what the configuration rests on.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 use openssl::asn1::Asn1Time;
@@ -15,7 +18,8 @@ use crate::material::{Authorities, Chain, KeyFlaw, Purpose, private_key, reason}
 /// This process's view: same user, same root folder, same mounts as the worker will have.
 pub struct ThisMachine {
     /// Whether a certificate must be valid at this moment.
-    pub dates: Dates,
+    dates: Dates,
+    asked: RefCell<BTreeSet<PathBuf>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +29,19 @@ pub enum Dates {
 }
 
 impl ThisMachine {
+    pub fn new(dates: Dates) -> Self {
+        Self { dates, asked: RefCell::default() }
+    }
+
+    /// Every file that it was asked for.
+    pub fn files(self) -> BTreeSet<PathBuf> {
+        self.asked.into_inner()
+    }
+
+    fn note(&self, file: &Path) {
+        self.asked.borrow_mut().insert(file.to_path_buf());
+    }
+
     fn now(&self) -> Option<Asn1Time> {
         match self.dates {
             Dates::Count => Asn1Time::days_from_now(0).ok(),
@@ -39,6 +56,7 @@ impl Machine for ThisMachine {
     }
 
     fn certificate(&self, file: &Path, purposes: &[Purpose]) -> Result<PublicKey, String> {
+        self.note(file);
         let chain = Chain::read(file)?;
         let untimely = self.now().and_then(|now| chain.untimely(&now));
         match untimely.or_else(|| chain.unfit_for(purposes)) {
@@ -51,11 +69,14 @@ impl Machine for ThisMachine {
     }
 
     fn private_key(&self, file: &Path, passphrase: Option<&Path>) -> Result<PublicKey, KeyFlaw> {
+        self.note(file);
+        passphrase.inspect(|file| self.note(file));
         let key = private_key(file, passphrase)?;
         key.public_key_to_der().map(PublicKey).map_err(|error| KeyFlaw::Key(unusable(file)(error)))
     }
 
     fn authorities(&self, file: &Path) -> Result<(), String> {
+        self.note(file);
         let authorities = Authorities::read(file)?;
         match self.now().and_then(|now| authorities.all_untimely(&now)) {
             Some(reason) => Err(format!("{}: {reason}", file.display())),
@@ -64,6 +85,7 @@ impl Machine for ThisMachine {
     }
 
     fn secret(&self, file: &Path) -> Result<(), String> {
+        self.note(file);
         // The path is not repeated: a password itself is easily put in its place.
         let bytes = fs::read(file).map_err(|error| format!("cannot be read: {}", reason(&error)))?;
         match std::str::from_utf8(&bytes) {

@@ -21,8 +21,9 @@ pub mod settings;
 pub mod sockets;
 mod unit;
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::material::reason;
 pub use env::Env;
@@ -42,13 +43,20 @@ pub fn load(path: &Path) -> Result<Settings, Problems> {
 /// The same for a text that was read before, so that several processes see one version of the file.
 /// `file_name` is only for the problems; certificates and folders are looked up on this machine.
 pub fn load_text(file_name: &str, text: &str, env: Env) -> Result<Settings, Problems> {
-    load_on(&ThisMachine { dates: Dates::Count }, file_name, text, env)
+    examine(file_name, text, env).0
+}
+
+/// The same, with every file beside the text that the outcome rests on, whether it was found right or wrong.
+pub fn examine(file_name: &str, text: &str, env: Env) -> (Result<Settings, Problems>, BTreeSet<PathBuf>) {
+    let machine = ThisMachine::new(Dates::Count);
+    let settings = load_on(&machine, file_name, text, env);
+    (settings, machine.files())
 }
 
 /// The same for a text that passed before, whenever that was. A certificate may have expired since then, and a worker that takes the
 /// place of one that died is better off with it than not at all.
 pub fn load_text_again(file_name: &str, text: &str, env: Env) -> Result<Settings, Problems> {
-    load_on(&ThisMachine { dates: Dates::Ignored }, file_name, text, env)
+    load_on(&ThisMachine::new(Dates::Ignored), file_name, text, env)
 }
 
 fn load_on(machine: &ThisMachine, file_name: &str, text: &str, env: Env) -> Result<Settings, Problems> {

@@ -38,8 +38,7 @@ pub struct Settings {
     pub drain: Drain,
     /// How long all generations together may take to finish after SIGTERM.
     pub shutdown_timeout: Duration,
-    /// How long a new generation may take until it says `ready`.
-    pub ready_timeout: Duration,
+    pub reload: Reload,
     pub admin: Option<SocketAddr>,
     pub log: LogSettings,
 }
@@ -336,6 +335,16 @@ pub struct Drain {
     pub timeout: Duration,
     /// How many generations may drain at a time; the oldest goes first.
     pub max_generations: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct Reload {
+    /// Whether changed files are a reload.
+    pub watch: bool,
+    /// How long they must have been left alone before.
+    pub settle: Duration,
+    /// How long a new generation may take until it says `ready`.
+    pub ready_timeout: Duration,
 }
 
 #[derive(Debug, Clone)]

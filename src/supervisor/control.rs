@@ -24,8 +24,8 @@ const ANSWER: Duration = Duration::from_millis(500);
 #[derive(Serialize, Deserialize)]
 pub enum Order {
     Start(Start),
-    /// The numbers changed; sent to the generation that serves.
-    Counters(Counters),
+    /// Something changed that a worker shows; sent to every generation that serves or drains.
+    Status(Status),
     /// Somebody wants to know what all have counted: say your part.
     Count,
     /// Answer to [`Report::Scrape`]: what all others have counted.
@@ -44,18 +44,58 @@ pub struct Start {
     pub config: String,
     /// Where this generation's Pingora waits for its sockets.
     pub upgrade_sock: PathBuf,
-    pub counters: Counters,
+    pub status: Status,
 }
 
-/// What a worker exports on behalf of the supervisor.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
+/// What a worker shows on behalf of the supervisor. Times are seconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
     pub reloads_ok: u64,
     pub reloads_failed: u64,
-    /// Seconds since 1970; `None` before the first reload.
-    pub last_reload_unix: Option<u64>,
+    pub last_reload: Option<Reloaded>,
+    /// When a reload last ended well.
+    pub last_success: Option<u64>,
     /// Starts because no generation was left, each try counted.
     pub restarts: u64,
+    /// Every worker process that is not gone, oldest first.
+    pub generations: Vec<Generation>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    pub at: u64,
+    pub result: Outcome,
+    /// Why it was refused, as the log says it.
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Ok,
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    pub generation: Number,
+    pub state: Life,
+    /// Since when it is in this state.
+    pub since: u64,
+    /// What it was started for.
+    pub cause: String,
+    /// What lives in it, where it has said so.
+    pub connections: Option<usize>,
+    pub streams: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Life {
+    Starting,
+    Serving,
+    Draining,
+    Killed,
 }
 
 /// Worker to supervisor.
@@ -65,7 +105,7 @@ pub enum Report {
     Ready,
     /// This worker will not become ready.
     Failed { fault: Fault, reason: String },
-    /// This generation drains from now on; what still lives in it.
+    /// This generation drains; what still lives in it. Said at once, and again when it has changed.
     Live { connections: usize, streams: usize },
     /// What this generation has counted; also its last word.
     Counted(Snapshot),
@@ -77,7 +117,7 @@ pub enum Report {
 pub struct Worker {
     reader: Mutex<BufReader<UnixStream>>,
     writer: Mutex<UnixStream>,
-    counters: Mutex<Counters>,
+    status: Mutex<Status>,
     others: watch::Sender<Option<Arc<Snapshot>>>,
     stopping: watch::Sender<bool>,
 }
@@ -101,7 +141,7 @@ impl Worker {
         Ok(Self {
             reader,
             writer,
-            counters: Mutex::default(),
+            status: Mutex::default(),
             others: watch::Sender::new(None),
             stopping: watch::Sender::new(false),
         })
@@ -114,7 +154,7 @@ impl Worker {
     pub fn start(&self) -> io::Result<Start> {
         match receive(&mut *held(&self.reader))? {
             Some(Order::Start(start)) => {
-                *held(&self.counters) = start.counters;
+                held(&self.status).clone_from(&start.status);
                 Ok(start)
             }
             Some(_) => Err(io::Error::other("the first order is not to start")),
@@ -128,9 +168,9 @@ impl Worker {
         send(&mut *held(&self.writer), report)
     }
 
-    /// The supervisor's numbers as last heard. They are heard by the thread that is inside [`Self::wait_closed`].
-    pub fn counters(&self) -> Counters {
-        *held(&self.counters)
+    /// What the supervisor said last. It is heard by the thread that is inside [`Self::wait_closed`].
+    pub fn status(&self) -> Status {
+        held(&self.status).clone()
     }
 
     /// What all other generations have counted, also those that are gone. While the supervisor does not answer, what it said last.
@@ -145,7 +185,7 @@ impl Worker {
         answers.borrow().clone().ok_or_else(|| io::ErrorKind::TimedOut.into())
     }
 
-    /// Whether the whole sidecar stops; heard as the numbers are.
+    /// Whether the whole sidecar stops; heard as the status is.
     pub fn stopping(&self) -> bool {
         *self.stopping.borrow()
     }
@@ -161,7 +201,7 @@ impl Worker {
         let mut reader = held(&self.reader);
         while let Ok(Some(order)) = receive(&mut *reader) {
             match order {
-                Order::Counters(counters) => *held(&self.counters) = counters,
+                Order::Status(status) => *held(&self.status) = status,
                 Order::Count => {
                     // A supervisor that is gone is met by the next turn of the loop.
                     let _ = self.report(&Report::Counted(count()));
@@ -209,7 +249,7 @@ mod tests {
             file: "outrigger.yaml".into(),
             config: "listeners:\n  - address: \"[::1]:8080\"\n".into(),
             upgrade_sock: "/run/outrigger-1/7.sock".into(),
-            counters: Counters { restarts: 3, ..Counters::default() },
+            status: Status { restarts: 3, ..Status::default() },
         }
     }
 
@@ -220,7 +260,7 @@ mod tests {
         send(&mut supervisor, &Order::Start(start())).unwrap();
         let received = worker.start().unwrap();
         assert_eq!((received.generation, received.config), (7, start().config));
-        assert_eq!(worker.counters().restarts, 3);
+        assert_eq!(worker.status().restarts, 3);
 
         let mut reports = BufReader::new(supervisor.try_clone().unwrap());
         let failed = Report::Failed { fault: Fault::Config, reason: "two\nlines".into() };
@@ -229,12 +269,16 @@ mod tests {
         assert_eq!(receive(&mut reports).unwrap(), Some(failed));
         assert_eq!(receive(&mut reports).unwrap(), Some(Report::Ready));
 
-        let counters =
-            Counters { reloads_failed: 1, last_reload_unix: Some(1_790_000_000), ..Counters::default() };
-        send(&mut supervisor, &Order::Counters(counters)).unwrap();
+        let reason = Some("line 3: no such key".into());
+        let status = Status {
+            reloads_failed: 1,
+            last_reload: Some(Reloaded { at: 1_790_000_000, result: Outcome::Failed, reason }),
+            ..Status::default()
+        };
+        send(&mut supervisor, &Order::Status(status.clone())).unwrap();
         drop((supervisor, reports));
         worker.wait_closed(Snapshot::default);
-        assert_eq!(worker.counters(), counters);
+        assert_eq!(worker.status(), status);
     }
 
     #[test]

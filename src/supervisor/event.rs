@@ -21,9 +21,15 @@ pub struct Limits {
     pub drain: Duration,
     /// How many generations may drain at a time.
     pub draining: usize,
+    /// How long changed files must have been left alone before they are loaded.
+    pub settle: Duration,
     /// How long all generations together may take after a stop was asked.
     pub shutdown: Duration,
 }
+
+/// What the files hold that a configuration rests on, its own among them; equal means nothing changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub u64);
 
 /// Whose fault it is that something could not start; decides the exit code of a first start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,8 +70,11 @@ impl fmt::Display for Exit {
 pub enum Event {
     /// The first configuration is loaded, its sockets are bound. Comes once.
     Begin,
+    /// By a signal.
     ReloadAsked,
-    /// Answer to [`Effect::Load`]: there is a candidate now.
+    /// The files hold something else than at the last look; also what a load has just found in them.
+    Files(Fingerprint),
+    /// Answer to [`Effect::Load`]: there is a candidate now, made of what the files hold.
     Loaded(Limits),
     /// Answer to [`Effect::Load`].
     LoadRefused {
@@ -85,6 +94,7 @@ pub enum Event {
         fault: Fault,
         reason: String,
     },
+    /// It drains; what still lives in it.
     Live {
         generation: Number,
         connections: usize,
@@ -107,7 +117,6 @@ pub enum Effect {
     Start {
         generation: Number,
         with: Which,
-        counts: Counts,
     },
     /// The candidate is the current configuration from now on; sockets only the old one had are closed.
     Adopt,
@@ -120,8 +129,6 @@ pub enum Effect {
     /// Nobody will accept any more: the supervisor's own sockets go, so that clients are refused instead of waiting, and no
     /// generation waits for idle connections.
     Close,
-    /// Let the serving generation export these numbers.
-    Count(Number, Counts),
     Tell(Story),
     /// All children are gone: end with this exit code.
     Exit(u8),
@@ -133,15 +140,4 @@ pub enum Which {
     Candidate,
     /// The one that served last.
     Current,
-}
-
-/// What a serving generation exports on behalf of the supervisor.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub reloads_ok: u64,
-    pub reloads_failed: u64,
-    /// When the last reload ended, well or not.
-    pub last_reload: Option<Duration>,
-    /// Starts because no generation was left, each try counted.
-    pub restarts: u64,
 }

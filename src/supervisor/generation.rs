@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
-use super::event::{Effect, Event, Exit, Fault, Limits, Number, Which};
-use super::state::{Cause, Phase, Reload, Stage, Start, State};
+use super::event::{Effect, Event, Exit, Fault, Fingerprint, Limits, Number, Which};
+use super::state::{Asked, Cause, Child, Files, Live, Phase, Reload, Reloaded, Stage, Start, State};
 use super::story::Story;
 
+#[cfg(test)]
+mod files;
 #[cfg(test)]
 mod property;
 #[cfg(test)]
@@ -23,7 +25,6 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// One event, at `now` since the supervisor began. Never panics, whatever the order; an event about a generation that is
 /// not in the phase for it is ignored.
 pub fn step(state: State, now: Duration, event: Event) -> (State, Vec<Effect>) {
-    let counts = state.counts;
     let mut turn = Turn { state, now, effects: Vec::new() };
     match turn.state.stage {
         Stage::Running => turn.running(event),
@@ -31,11 +32,6 @@ pub fn step(state: State, now: Duration, event: Event) -> (State, Vec<Effect>) {
         Stage::Finished => {}
     }
     turn.settle();
-    if turn.state.counts != counts
-        && let Some(serving) = turn.state.serving()
-    {
-        turn.effects.push(Effect::Count(serving, turn.state.counts));
-    }
     (turn.state, turn.effects)
 }
 
@@ -49,32 +45,34 @@ struct Turn {
 impl Turn {
     fn running(&mut self, event: Event) {
         match event {
-            Event::Begin if self.state.last == 0 => self.start(Cause::First, self.state.limits),
-            Event::ReloadAsked if self.state.reload == Reload::Idle => self.state.reload = Reload::Owed,
-            Event::Loaded(limits) if self.state.reload == Reload::Loading => {
-                self.state.reload = Reload::Idle;
-                self.start(Cause::Reload, limits);
+            Event::Begin if self.state.last == 0 => {
+                self.state.files.tried = self.state.files.hold;
+                self.start(Cause::First, self.state.limits);
             }
-            Event::LoadRefused { reason } if self.state.reload == Reload::Loading => {
-                self.state.reload = Reload::Idle;
-                self.count_reload(false);
-                self.tell(Story::ReloadRefused { reason, still: self.state.serving() });
+            Event::ReloadAsked => self.owe(Asked::Signal),
+            Event::Files(hold) => self.files(hold),
+            Event::Loaded(limits) => {
+                if let Some(asked) = self.take_loading() {
+                    self.start(Cause::Reload(asked), limits);
+                }
+            }
+            Event::LoadRefused { reason } => {
+                if self.take_loading().is_some() {
+                    self.count_reload(Some(reason.clone()));
+                    self.tell(Story::ReloadRefused { reason, still: self.state.serving() });
+                }
             }
             Event::Ready { generation } => self.ready(generation),
             Event::Failed { generation, fault, reason } => self.failed(generation, fault, reason),
             Event::StartRefused { generation, reason } => {
-                if let Some(start) = self.take_starting(generation) {
-                    self.not_ready(generation, start.cause, Fault::System, reason);
+                if let Some((child, _)) = self.take_starting(generation) {
+                    self.not_ready(generation, child.cause, Fault::System, reason);
                 }
             }
             Event::Live { generation, connections, streams } => self.live(generation, connections, streams),
             Event::Exited { generation, exit } => self.exited(generation, exit),
             Event::StopAsked => self.stop(0),
-            Event::Begin
-            | Event::ReloadAsked
-            | Event::Loaded(_)
-            | Event::LoadRefused { .. }
-            | Event::Tick => {}
+            Event::Begin | Event::Tick => {}
         }
     }
 
@@ -89,69 +87,97 @@ impl Turn {
         }
     }
 
+    fn files(&mut self, hold: Fingerprint) {
+        let (now, starts) = (self.now, self.state.starting().is_some());
+        let files = &mut self.state.files;
+        if !files.untried() {
+            files.unrest = now;
+        }
+        (files.hold, files.changed) = (Some(hold), now);
+        if files.served == Some(hold) {
+            files.tried = Some(hold);
+        }
+        // A generation that starts may have read these files before the change, or after it.
+        if starts {
+            files.tried = None;
+            for child in self.state.children.values_mut() {
+                if let Phase::Starting(start) = &mut child.phase {
+                    start.files = None;
+                }
+            }
+        }
+    }
+
     fn ready(&mut self, generation: Number) {
-        let Some(start) = self.take_starting(generation) else { return };
-        self.tell(Story::Ready { generation, after: self.for_how_long(start.since) });
+        let Some((child, start)) = self.take_starting(generation) else { return };
+        self.tell(Story::Ready { generation, after: self.for_how_long(child.since) });
         if let Some(old) = self.state.serving() {
             self.retire(old);
         }
-        self.state.children.insert(generation, Phase::Serving { since: self.now });
+        self.enter(generation, Phase::Serving, child.cause);
         self.state.limits = start.limits;
-        if start.cause != Cause::Restart {
+        self.state.files.served = start.files;
+        if child.cause != Cause::Restart {
             self.effects.push(Effect::Adopt);
         }
-        if start.cause == Cause::Reload {
-            self.count_reload(true);
+        if matches!(child.cause, Cause::Reload(_)) {
+            self.count_reload(None);
         }
     }
 
     /// A generation that starts turns out not to: it is killed, what serves goes on.
     fn failed(&mut self, generation: Number, fault: Fault, reason: String) {
-        if let Some(start) = self.take_starting(generation) {
-            self.kill(generation);
-            self.not_ready(generation, start.cause, fault, reason);
+        if let Some((child, _)) = self.take_starting(generation) {
+            self.enter(generation, Phase::Killed, child.cause);
+            self.effects.push(Effect::Kill(generation));
+            self.not_ready(generation, child.cause, fault, reason);
         }
     }
 
     fn not_ready(&mut self, generation: Number, cause: Cause, fault: Fault, reason: String) {
-        self.tell(Story::NotReady { generation, reason, still: self.state.serving() });
+        self.tell(Story::NotReady { generation, reason: reason.clone(), still: self.state.serving() });
         if cause != Cause::Restart {
             self.effects.push(Effect::Discard);
         }
         match cause {
             Cause::First => self.stop(fault.exit_code()),
-            Cause::Reload => self.count_reload(false),
+            Cause::Reload(_) => self.count_reload(Some(reason)),
             Cause::Restart => {}
         }
     }
 
     /// A generation drains: as it was told, or, where somebody else sent it a SIGTERM, of its own accord.
     fn live(&mut self, generation: Number, connections: usize, streams: usize) {
-        let since = match self.state.children.get(&generation) {
-            Some(Phase::Draining { since, told: false }) => *since,
-            Some(Phase::Serving { since }) => {
-                self.note_health(*since);
+        let live = Phase::Draining(Some(Live { connections, streams }));
+        let Some(child) = self.state.children.get_mut(&generation) else { return };
+        match child.phase {
+            Phase::Draining(None) => child.phase = live,
+            // Once is enough for the log.
+            Phase::Draining(Some(_)) => return child.phase = live,
+            Phase::Serving => {
+                let Child { since, cause, .. } = *child;
+                self.note_health(since);
                 self.tell(Story::Leaving { generation });
-                self.now
+                self.enter(generation, live, cause);
             }
-            _ => return,
-        };
-        self.state.children.insert(generation, Phase::Draining { since, told: true });
+            Phase::Starting(_) | Phase::Killed => return,
+        }
         self.tell(Story::Draining { generation, connections, streams });
     }
 
     fn exited(&mut self, generation: Number, exit: Exit) {
-        match self.state.children.remove(&generation) {
-            Some(Phase::Starting(start)) => {
+        let Some(Child { phase, since, cause }) = self.state.children.remove(&generation) else { return };
+        let after = self.for_how_long(since);
+        match phase {
+            Phase::Starting(_) => {
                 let fault = if exit == Exit::Code(64) { Fault::Config } else { Fault::System };
-                self.not_ready(generation, start.cause, fault, exit.to_string());
+                self.not_ready(generation, cause, fault, exit.to_string());
             }
-            Some(Phase::Serving { since }) => {
+            Phase::Serving => {
                 self.note_health(since);
-                self.tell(Story::Died { generation, exit, after: self.for_how_long(since) });
+                self.tell(Story::Died { generation, exit, after });
             }
-            Some(Phase::Draining { since, .. }) => {
-                let after = self.for_how_long(since);
+            Phase::Draining(_) => {
                 // SIGTERM itself ends a worker that had not yet come so far as to catch it.
                 let asked = matches!(exit, Exit::Code(0) | Exit::Signal("SIGTERM"));
                 self.tell(match asked {
@@ -159,7 +185,7 @@ impl Turn {
                     false => Story::Died { generation, exit, after },
                 });
             }
-            Some(Phase::Killed) | None => {}
+            Phase::Killed => {}
         }
     }
 }
@@ -169,6 +195,9 @@ impl Turn {
     fn settle(&mut self) {
         if self.state.stage == Stage::Running {
             self.settle_lateness();
+            if self.state.settled_at().is_some_and(|at| at <= self.now) {
+                self.owe(Asked::Files);
+            }
         }
         // A first start that came to nothing ends the running stage.
         if self.state.stage == Stage::Running && self.state.last > 0 && self.state.starting().is_none() {
@@ -180,8 +209,8 @@ impl Turn {
     }
 
     fn settle_lateness(&mut self) {
-        if let Some((generation, start)) = self.state.starting()
-            && self.for_how_long(start.since) >= start.limits.ready
+        if let Some((generation, child, start)) = self.state.starting()
+            && self.for_how_long(child.since) >= start.limits.ready
         {
             let reason = format!("not ready within {:.1} s", start.limits.ready.as_secs_f64());
             self.failed(generation, Fault::System, reason);
@@ -200,11 +229,11 @@ impl Turn {
 
     /// Nothing starts: is a start owed?
     fn settle_start(&mut self) {
-        if self.state.reload == Reload::Owed {
-            self.state.reload = Reload::Loading;
+        if let Reload::Owed(asked) = self.state.reload {
+            self.state.reload = Reload::Loading(asked);
             self.effects.push(Effect::Load);
         }
-        if self.state.reload == Reload::Loading || self.state.serving().is_some() {
+        if self.state.reload != Reload::Idle || self.state.serving().is_some() {
             return;
         }
         let at = self.state.restart_at.unwrap_or_else(|| self.plan_restart());
@@ -240,46 +269,61 @@ impl Turn {
 
 /// The moves.
 impl Turn {
+    /// Asked for any number of times while it cannot be done, it is done once.
+    fn owe(&mut self, asked: Asked) {
+        if self.state.reload == Reload::Idle {
+            self.state.reload = Reload::Owed(asked);
+        }
+    }
+
+    /// The load that was awaited has ended: its answer is about what the files hold now.
+    fn take_loading(&mut self) -> Option<Asked> {
+        let Reload::Loading(asked) = self.state.reload else { return None };
+        self.state.reload = Reload::Idle;
+        self.state.files.tried = self.state.files.hold;
+        Some(asked)
+    }
+
     fn start(&mut self, cause: Cause, limits: Limits) {
         self.state.last += 1;
         self.state.restart_at = None;
         let generation = self.state.last;
-        self.state.children.insert(generation, Phase::Starting(Start { since: self.now, cause, limits }));
-        let (with, why) = match cause {
-            Cause::First => (Which::Candidate, "first start"),
-            Cause::Reload => (Which::Candidate, "reload"),
-            Cause::Restart => (Which::Current, "restart"),
-        };
-        self.tell(Story::Starting { generation, why });
-        self.effects.push(Effect::Start { generation, with, counts: self.state.counts });
+        let with = if cause == Cause::Restart { Which::Current } else { Which::Candidate };
+        let Files { tried, served, hold, .. } = self.state.files;
+        // A restart goes by the old text and by the other files as they are by then.
+        let files = if cause == Cause::Restart { served.filter(|_| served == hold) } else { tried };
+        self.enter(generation, Phase::Starting(Start { limits, files }), cause);
+        self.tell(Story::Starting { generation, cause });
+        self.effects.push(Effect::Start { generation, with });
     }
 
-    fn take_starting(&mut self, generation: Number) -> Option<Start> {
-        let (number, start) = self.state.starting().filter(|(number, _)| *number == generation)?;
+    fn enter(&mut self, generation: Number, phase: Phase, cause: Cause) {
+        self.state.children.insert(generation, Child { phase, since: self.now, cause });
+    }
+
+    fn take_starting(&mut self, generation: Number) -> Option<(Child, Start)> {
+        let (number, child, start) = self.state.starting().filter(|(number, _, _)| *number == generation)?;
         self.state.children.remove(&number);
-        Some(start)
+        Some((child, start))
     }
 
     /// SIGTERM, for a generation that has not had one.
     fn retire(&mut self, generation: Number) {
-        if let Some(Phase::Serving { since }) = self.state.children.get(&generation) {
-            self.note_health(*since);
+        let Some(child) = self.state.children.get(&generation).copied() else { return };
+        if child.phase == Phase::Serving {
+            self.note_health(child.since);
         }
-        self.state.children.insert(generation, Phase::Draining { since: self.now, told: false });
+        self.enter(generation, Phase::Draining(None), child.cause);
         self.effects.push(Effect::Terminate(generation));
     }
 
-    /// SIGKILL; false if it had one before.
-    fn kill(&mut self, generation: Number) -> bool {
-        let fresh = self.state.children.insert(generation, Phase::Killed) != Some(Phase::Killed);
-        if fresh {
-            self.effects.push(Effect::Kill(generation));
-        }
-        fresh
-    }
-
+    /// SIGKILL, unless it had one before.
     fn cut(&mut self, generation: Number, why: &'static str) {
-        if self.kill(generation) {
+        if let Some(child) = self.state.children.get(&generation).copied()
+            && child.phase != Phase::Killed
+        {
+            self.enter(generation, Phase::Killed, child.cause);
+            self.effects.push(Effect::Kill(generation));
             self.tell(Story::Killed { generation, why });
         }
     }
@@ -292,7 +336,7 @@ impl Turn {
         if generations > 0 {
             self.tell(Story::Stopping { generations, within });
         }
-        let starting = self.state.starting().map(|(number, _)| number);
+        let starting = self.state.starting().map(|(number, _, _)| number);
         for generation in self.state.serving().into_iter().chain(starting) {
             self.retire(generation);
         }
@@ -305,10 +349,15 @@ impl Turn {
         }
     }
 
-    fn count_reload(&mut self, ok: bool) {
+    fn count_reload(&mut self, refused: Option<String>) {
         let counts = &mut self.state.counts;
-        *(if ok { &mut counts.reloads_ok } else { &mut counts.reloads_failed }) += 1;
-        counts.last_reload = Some(self.now);
+        if refused.is_none() {
+            counts.reloads_ok += 1;
+            counts.last_success = Some(self.now);
+        } else {
+            counts.reloads_failed += 1;
+        }
+        counts.last_reload = Some(Reloaded { at: self.now, refused });
     }
 
     fn tell(&mut self, story: Story) {

@@ -5,6 +5,7 @@
 
 pub mod control;
 mod event;
+mod files;
 mod folder;
 mod generation;
 mod ledger;
@@ -12,7 +13,9 @@ mod plan;
 mod process;
 pub mod sockets;
 mod state;
+mod status;
 mod story;
+mod watch;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -26,16 +29,18 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::logging;
-use control::{Counters, Order, Report};
-use event::{Counts, Effect, Event, Which};
+use control::{Order, Report, Status};
+use event::{Effect, Event, Fingerprint, Which};
 pub use event::{Fault, Number};
+use files::Files;
 use folder::Folder;
 use ledger::{Answer, Ledger};
-use plan::{Plan, Refusal};
+use plan::{Attempt, Plan, Refusal};
 use process::{Children, Input};
 use sockets::Sockets;
 use state::State;
 use story::Story;
+use watch::Watch;
 
 /// Runs until a stop was asked and every worker is gone. Gives the exit code: 0 after a clean stop, 64 if the
 /// configuration is wrong, 1 if the first start failed for another reason.
@@ -63,6 +68,13 @@ struct Supervisor {
     candidate: Option<Plan>,
     children: Children,
     ledger: Ledger,
+    /// What the last load looked at, and what it or a look since has found there.
+    files: Files,
+    found: Fingerprint,
+    watch: Option<Watch>,
+    inbox: Sender<Input>,
+    /// What the workers were told last.
+    told: Status,
     began: Instant,
     began_unix: Duration,
     exit: Option<u8>,
@@ -70,7 +82,8 @@ struct Supervisor {
 
 impl Supervisor {
     fn new(config: &Path, inbox: Sender<Input>) -> Result<(Self, State), Refusal> {
-        let plan = Plan::load(config, None)?;
+        let Attempt { plan, files, fingerprint } = Attempt::make(config, None);
+        let plan = plan?;
         logging::init(&plan.log, "supervisor");
         let folder = Folder::create(plan.folder.as_deref()).map_err(|cause| Refusal {
             fault: Fault::System,
@@ -81,8 +94,13 @@ impl Supervisor {
             config: config.to_path_buf(),
             current: None,
             candidate: Some(plan),
-            children: Children::new(inbox, folder),
+            children: Children::new(inbox.clone(), folder),
             ledger: Ledger::default(),
+            files,
+            found: fingerprint,
+            watch: None,
+            inbox,
+            told: Status::default(),
             began: Instant::now(),
             began_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             exit: None,
@@ -91,7 +109,7 @@ impl Supervisor {
     }
 
     fn run(mut self, state: State, inbox: &Receiver<Input>) -> u8 {
-        let mut state = self.carry(state, vec![Event::Begin]);
+        let mut state = self.carry(state, vec![Event::Files(self.found), Event::Begin]);
         loop {
             if let Some(code) = self.exit {
                 logging::flush();
@@ -116,6 +134,7 @@ impl Supervisor {
                 self.hear(state, generation, report).into_iter().collect()
             }
             Ok(Input::Closed(generation)) => self.children.closed(generation),
+            Ok(Input::Look) => self.look(),
             Err(_) => {
                 let answers = self.ledger.late(self.began.elapsed());
                 self.answer(answers);
@@ -162,25 +181,36 @@ impl Supervisor {
             }
             let (next, effects) = generation::step(state, self.began.elapsed(), event);
             state = next;
-            events.extend(effects.into_iter().filter_map(|effect| self.perform(effect)));
+            for effect in effects {
+                events.extend(self.perform(effect, &state));
+            }
         }
+        self.publish(&state);
         state
     }
 
-    fn perform(&mut self, effect: Effect) -> Option<Event> {
+    /// The events that answer the effect.
+    fn perform(&mut self, effect: Effect, state: &State) -> Vec<Event> {
         match effect {
-            Effect::Load => return Some(self.load()),
-            Effect::Start { generation, with, counts } => return self.start(generation, with, counts),
-            Effect::Adopt => self.current = self.candidate.take(),
+            Effect::Load => return self.load(),
+            Effect::Start { generation, with } => return self.start(generation, with, self.status(state)),
+            Effect::Adopt => self.adopt(),
             Effect::Discard => self.candidate = None,
             Effect::Close => self.close(),
             Effect::Terminate(generation) => self.children.signal(generation, Signal::SIGTERM),
             Effect::Kill(generation) => self.children.signal(generation, Signal::SIGKILL),
-            Effect::Count(generation, counts) => self.children.count(generation, self.counters(counts)),
             Effect::Tell(story) => tell(&story),
             Effect::Exit(code) => self.exit = Some(code),
         }
-        None
+        Vec::new()
+    }
+
+    fn adopt(&mut self) {
+        self.current = self.candidate.take();
+        if let Some(plan) = &self.current {
+            logging::change(&plan.log);
+        }
+        self.attend();
     }
 
     fn close(&mut self) {
@@ -190,38 +220,81 @@ impl Supervisor {
         }
     }
 
-    fn load(&mut self) -> Event {
-        match Plan::load(&self.config, self.current.as_ref()) {
+    fn load(&mut self) -> Vec<Event> {
+        let Attempt { plan, files, fingerprint } = Attempt::make(&self.config, self.current.as_ref());
+        (self.files, self.found) = (files, fingerprint);
+        self.attend();
+        let answer = match plan {
             Ok(plan) => {
                 let limits = plan.limits;
                 self.candidate = Some(plan);
                 Event::Loaded(limits)
             }
             Err(Refusal { reason, .. }) => Event::LoadRefused { reason },
-        }
+        };
+        vec![Event::Files(fingerprint), answer]
     }
 
-    /// `None` if the worker is on its way.
-    fn start(&mut self, generation: Number, with: Which, counts: Counts) -> Option<Event> {
-        let counters = self.counters(counts);
+    /// No event if the worker is on its way.
+    fn start(&mut self, generation: Number, with: Which, status: Status) -> Vec<Event> {
         let plan = match with {
             Which::Candidate => self.candidate.as_ref(),
             Which::Current => self.current.as_ref(),
         };
         let started = match plan {
-            Some(plan) => self.children.start(generation, plan, counters),
+            Some(plan) => self.children.start(generation, plan, status),
             None => Err(io::Error::other("no configuration to start from")),
         };
-        started.err().map(|error| Event::StartRefused { generation, reason: error.to_string() })
+        let refused = |error: io::Error| Event::StartRefused { generation, reason: error.to_string() };
+        started.err().map(refused).into_iter().collect()
+    }
+}
+
+/// The files.
+impl Supervisor {
+    /// Watches what the last load looked at, if the configuration in force says so.
+    fn attend(&mut self) {
+        let wanted = self.current.as_ref().is_some_and(|plan| plan.watch);
+        if wanted && self.watch.is_none() {
+            match Watch::start(self.inbox.clone()) {
+                Ok(watch) => self.watch = Some(watch),
+                Err(error) => log::error!("files are not watched: {error}"),
+            }
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.aim(&if wanted { self.files.folders() } else { BTreeSet::new() });
+        }
     }
 
-    fn counters(&self, counts: Counts) -> Counters {
-        Counters {
-            reloads_ok: counts.reloads_ok,
-            reloads_failed: counts.reloads_failed,
-            last_reload_unix: counts.last_reload.map(|after| (self.began_unix + after).as_secs()),
-            restarts: counts.restarts,
+    fn look(&mut self) -> Vec<Event> {
+        if !self.current.as_ref().is_some_and(|plan| plan.watch) {
+            return Vec::new();
         }
+        // First, so that what happens after the look is told.
+        self.attend();
+        let found = self.files.fingerprint();
+        if found == self.found {
+            return Vec::new();
+        }
+        self.found = found;
+        vec![Event::Files(found)]
+    }
+}
+
+/// What the workers show.
+impl Supervisor {
+    fn publish(&mut self, state: &State) {
+        let status = self.status(state);
+        if status != self.told {
+            for generation in state.answering() {
+                self.children.tell(generation, &Order::Status(status.clone()));
+            }
+            self.told = status;
+        }
+    }
+
+    fn status(&self, state: &State) -> Status {
+        status::of(state, &|after| (self.began_unix + after).as_secs())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Surprise: it keeps the file's text, not the settings: a restart after a crash must not depend on the file as it is by
 //! then, and the worker checks the text for itself.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use crate::config;
 use crate::config::settings::{LogSettings, RegistryKind, Settings, Upstream};
 use crate::config::sockets;
 
-use super::event::{Fault, Limits};
+use super::event::{Fault, Fingerprint, Limits};
+use super::files::Files;
 use super::sockets::Sockets;
 
 pub struct Plan {
@@ -24,11 +26,22 @@ pub struct Plan {
     pub sockets: Sockets,
     pub limits: Limits,
     pub log: LogSettings,
+    /// Whether changed files are a reload.
+    pub watch: bool,
     /// Whether an upstream or Redis is trusted by the system's CAs.
     pub system_cas: bool,
     /// Folder that is ours alone and writable, because we hold its lock; none where the registry is elsewhere.
     pub folder: Option<PathBuf>,
     lock: Option<Arc<Flock<File>>>,
+}
+
+/// One try to make a plan.
+pub struct Attempt {
+    pub plan: Result<Plan, Refusal>,
+    /// What it rests on, also where it came to nothing: a change of these may mend it.
+    pub files: Files,
+    /// What they held no earlier than they were read here, and no later than a worker will read them.
+    pub fingerprint: Fingerprint,
 }
 
 /// Why there is no plan, for the operator.
@@ -38,15 +51,31 @@ pub struct Refusal {
     pub reason: String,
 }
 
+impl Attempt {
+    pub fn make(file: &Path, current: Option<&Plan>) -> Self {
+        let name = file.display().to_string();
+        let read = fs::read(file);
+        let text = match &read {
+            Ok(bytes) => std::str::from_utf8(bytes)
+                .map_err(|_| of_config(format!("cannot read {name}: it is not UTF-8"))),
+            Err(cause) => Err(of_config(format!("cannot read {name}: {cause}"))),
+        };
+        let mut files = Files::new(file, BTreeSet::new());
+        let plan = text.and_then(|text| {
+            let (settings, named) = config::examine(&name, text, &|variable| std::env::var(variable).ok());
+            files = Files::new(file, named);
+            let settings = settings.map_err(|problems| of_config(problems.to_string()))?;
+            Plan::of(name, text.to_owned(), settings, current)
+        });
+        let fingerprint = files.fingerprint_with(&read);
+        Self { plan, files, fingerprint }
+    }
+}
+
 impl Plan {
     /// # Errors
-    /// `Fault::Config` with all problems of the file, or `Fault::System` if the lock or an address is taken.
-    pub fn load(file: &Path, current: Option<&Self>) -> Result<Self, Refusal> {
-        let name = file.display().to_string();
-        let text =
-            fs::read_to_string(file).map_err(|cause| of_config(format!("cannot read {name}: {cause}")))?;
-        let settings = config::load_text(&name, &text, &|variable| std::env::var(variable).ok())
-            .map_err(|problems| of_config(problems.to_string()))?;
+    /// `Fault::System` if the lock or an address is taken.
+    fn of(file: String, text: String, settings: Settings, current: Option<&Self>) -> Result<Self, Refusal> {
         let wanted = sockets::wanted(&settings);
         let folder = match &settings.sessions.registry {
             RegistryKind::Embedded(embedded) => Some(embedded.path.clone()),
@@ -60,7 +89,8 @@ impl Plan {
             .map_err(|cause| of_system(cause.to_string()))?;
         let limits = limits(&settings);
         let system_cas = trusts_the_system(&settings);
-        Ok(Self { file: name, text, sockets, limits, log: settings.log, system_cas, folder, lock })
+        let watch = settings.reload.watch;
+        Ok(Self { file, text, sockets, limits, log: settings.log, watch, system_cas, folder, lock })
     }
 }
 
@@ -96,9 +126,10 @@ fn trusts_the_system(settings: &Settings) -> bool {
 
 fn limits(settings: &Settings) -> Limits {
     Limits {
-        ready: settings.ready_timeout,
+        ready: settings.reload.ready_timeout,
         drain: settings.drain.timeout,
         draining: settings.drain.max_generations,
+        settle: settings.reload.settle,
         shutdown: settings.shutdown_timeout,
     }
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::Sender;
 use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -20,7 +21,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::control::{self, Counters, Order, Report, Start};
+use super::control::{self, Order, Report, Start, Status};
 use super::event::{Event, Exit, Fault, Number};
 use super::folder::Folder;
 use super::plan::Plan;
@@ -28,6 +29,8 @@ use super::sockets::Sockets;
 
 /// How often a new generation's upgrade socket is looked for, in milliseconds.
 const LOOK_INTERVAL: u16 = 20;
+/// How long the supervisor waits for a worker to read. One that stands still must not hold it up.
+const HEARING: Duration = Duration::from_secs(1);
 
 /// What comes to the supervisor from outside its loop.
 pub enum Input {
@@ -35,6 +38,8 @@ pub enum Input {
     Report(Number, Report),
     /// The generation has no more to say.
     Closed(Number),
+    /// The files may have changed.
+    Look,
 }
 
 pub struct Children {
@@ -49,11 +54,19 @@ struct Child {
     upgrade_sock: PathBuf,
     exit: Option<Exit>,
     closed: bool,
+    /// It did not read in time, and may have got half of a line.
+    deaf: bool,
 }
 
 impl Child {
+    /// Only after its `Start`, which has all the time it needs.
     fn tell(&mut self, generation: Number, order: &Order) {
-        if let Err(error) = control::send(&mut self.channel, order) {
+        if self.deaf {
+            return;
+        }
+        let told = self.channel.set_write_timeout(Some(HEARING));
+        if let Err(error) = told.and_then(|()| control::send(&mut self.channel, order)) {
+            self.deaf = true;
             log::debug!("generation {generation} does not listen: {error}");
         }
     }
@@ -68,7 +81,7 @@ impl Children {
     ///
     /// # Errors
     /// If there is no process.
-    pub fn start(&mut self, generation: Number, plan: &Plan, counters: Counters) -> io::Result<()> {
+    pub fn start(&mut self, generation: Number, plan: &Plan, status: Status) -> io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
         let upgrade_sock = self.folder.upgrade_sock(generation);
         let start = Start {
@@ -76,7 +89,7 @@ impl Children {
             file: plan.file.clone(),
             config: plan.text.clone(),
             upgrade_sock: upgrade_sock.clone(),
-            counters,
+            status,
         };
         // The threads come first: without a process they end by themselves, while a process without them would be deaf.
         spawn_listener(generation, ours.try_clone()?, self.inbox.clone())?;
@@ -94,7 +107,7 @@ impl Children {
             .process_group(0)
             .spawn()?;
         let pid = Pid::from_raw(process.id().cast_signed());
-        let child = Child { pid, channel: ours, upgrade_sock, exit: None, closed: false };
+        let child = Child { pid, channel: ours, upgrade_sock, exit: None, closed: false, deaf: false };
         self.children.insert(generation, child);
         Ok(())
     }
@@ -105,12 +118,6 @@ impl Children {
             && let Err(error) = kill(child.pid, signal)
         {
             log::error!("{signal} to generation {generation}: {error}");
-        }
-    }
-
-    pub fn count(&mut self, generation: Number, counters: Counters) {
-        if let Some(child) = self.children.get_mut(&generation) {
-            child.tell(generation, &Order::Counters(counters));
         }
     }
 

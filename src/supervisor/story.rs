@@ -6,13 +6,14 @@ use std::fmt;
 use std::time::Duration;
 
 use super::event::{Exit, Number};
+use super::state::Cause;
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Story {
     Starting {
         generation: Number,
-        why: &'static str,
+        cause: Cause,
     },
     Ready {
         generation: Number,
@@ -84,7 +85,7 @@ impl Story {
 impl fmt::Display for Story {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Starting { generation, why } => write!(f, "generation {generation} starts ({why})"),
+            Self::Starting { generation, cause } => write!(f, "generation {generation} starts ({cause})"),
             Self::Ready { generation, after } => {
                 write!(f, "generation {generation} ready in {}", Seconds(*after))
             }

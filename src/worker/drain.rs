@@ -11,12 +11,16 @@ use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::checks::Checks;
+use crate::account::Live;
 use crate::app::App;
 use crate::logging;
 use crate::supervisor::control::{self, Report};
 
 /// No connection for this long: a client that was just told to reconnect is somebody else's now.
 const QUIET: Duration = Duration::from_millis(500);
+
+/// At most so often the supervisor hears how much is left.
+const NEWS: Duration = Duration::from_secs(1);
 
 /// The supervisor's word that the whole sidecar stops comes right after SIGTERM.
 const WORD: Duration = Duration::from_millis(100);
@@ -61,12 +65,6 @@ impl ShutdownSignalWatch for Retire {
         }
         self.app.drain();
         self.withdraw().await;
-        let counters = &self.app.counters;
-        let count = |gauge: &prometheus::IntGauge| usize::try_from(gauge.get()).unwrap_or(0);
-        let live =
-            Report::Live { connections: count(&counters.connections), streams: count(&counters.streams) };
-        // Only for the story in the log.
-        let _ = self.channel.report(&live);
         let (app, channel, checks) = (self.app.clone(), self.channel.clone(), self.checks.clone());
         std::thread::spawn(move || exit_when_drained(&app, &channel, &checks));
         ShutdownSignal::GracefulTerminate
@@ -92,7 +90,15 @@ impl Retire {
 /// stops they lose nothing.
 fn exit_when_drained(app: &App, channel: &control::Worker, checks: &Checks) {
     let mut quiet_since = Instant::now();
+    let mut told: Option<(Live, Instant)> = None;
     while quiet_since.elapsed() < QUIET {
+        let live = app.counters.live();
+        if told.is_none_or(|(last, at)| last != live && at.elapsed() > NEWS) {
+            let Live { connections, streams } = live;
+            // Only shown to people; where the supervisor is gone there is nobody to show it.
+            let _ = channel.report(&Report::Live { connections, streams });
+            told = Some((live, Instant::now()));
+        }
         // Nothing announces that a gauge fell to zero; ten looks a second cost nothing.
         std::thread::park_timeout(QUIET / 5);
         let counters = &app.counters;

@@ -146,7 +146,7 @@ fn serve(prepared: Prepared, channel: Arc<control::Worker>) {
     server.bootstrap();
     let retire = drain::Retire::new(app.clone(), channel.clone(), checks.clone());
     std::thread::spawn(move || {
-        let deadline = Instant::now() + app.settings.ready_timeout;
+        let deadline = Instant::now() + app.settings.reload.ready_timeout;
         let report = match probe.run(&app.settings, doors.member_identity(), deadline) {
             Ok(()) => {
                 checks.first_look();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::event::{Effect, Event, Exit, Fault, Limits, Number};
+use super::super::event::{Effect, Event, Exit, Fault, Fingerprint, Limits, Number};
 use super::super::state::{Phase, Stage, State};
 use super::step;
 
@@ -16,6 +16,7 @@ const LIMITS: Limits = Limits {
     drain: Duration::from_secs(60),
     draining: 2,
     shutdown: Duration::from_secs(30),
+    settle: Duration::from_secs(1),
 };
 
 /// What a supervisor with these effects behind it would see.
@@ -67,7 +68,6 @@ impl World {
                 assert!(self.alive.contains(&generation), "SIGKILL only to own children");
                 assert!(self.killed.insert(generation), "one SIGKILL is enough");
             }
-            Effect::Count(generation, _) => assert!(self.alive.contains(&generation)),
             Effect::Exit(code) => {
                 assert!(self.alive.is_empty(), "children outlive the supervisor: {:?}", self.alive);
                 self.exit = Some(code);
@@ -79,14 +79,17 @@ impl World {
     fn check(&self) {
         let state = &self.state;
         let count =
-            |wanted: fn(&Phase) -> bool| state.children.values().filter(|phase| wanted(phase)).count();
-        let serving = count(|phase| matches!(phase, Phase::Serving { .. }));
+            |wanted: fn(&Phase) -> bool| state.children.values().filter(|child| wanted(&child.phase)).count();
+        let serving = count(|phase| matches!(phase, Phase::Serving));
         let starting = count(|phase| matches!(phase, Phase::Starting(_)));
         assert!(serving <= 1 && starting <= 1, "{state:?}");
         if state.stage == Stage::Running {
-            assert!(count(|phase| matches!(phase, Phase::Draining { .. })) <= LIMITS.draining, "{state:?}");
+            assert!(count(|phase| matches!(phase, Phase::Draining(_))) <= LIMITS.draining, "{state:?}");
         }
         assert!(state.children.keys().eq(self.alive.iter()), "{state:?} but {:?} live", self.alive);
+        if state.stage == Stage::Running && state.reload == super::Reload::Idle {
+            assert!(state.settled_at().is_none_or(|at| at > self.now), "files wait for nothing: {state:?}");
+        }
         if state.stage == Stage::Running && state.last > 0 && serving + starting == 0 {
             let soon =
                 state.restart_at.is_some_and(|at| at > self.now && at <= self.now + Duration::from_secs(5));
@@ -110,6 +113,8 @@ fn event() -> impl Strategy<Value = fn(Number) -> Event> {
         1 => Just((|generation| Event::Live { generation, connections: 1, streams: 1 }) as fn(_) -> _),
         1 => Just((|generation| Event::Exited { generation, exit: Exit::Code(0) }) as fn(_) -> _),
         1 => Just((|generation| Event::Exited { generation, exit: Exit::Signal("SIGKILL") }) as fn(_) -> _),
+        1 => Just((|_| Event::Files(Fingerprint(1))) as fn(Number) -> Event),
+        1 => Just((|_| Event::Files(Fingerprint(2))) as fn(Number) -> Event),
         1 => Just((|_| Event::Tick) as fn(Number) -> Event),
     ]
 }

@@ -5,19 +5,20 @@
 use std::time::Duration;
 
 use super::super::event::{Effect, Event, Exit, Fault, Limits, Which};
-use super::super::state::State;
+use super::super::state::{Counts, State};
 use super::step;
 
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     ready: Duration::from_secs(10),
     drain: Duration::from_secs(3600),
     draining: 2,
     shutdown: Duration::from_secs(30),
+    settle: Duration::from_secs(1),
 };
 
 /// Runs the events, each at its second, and compares what follows from each with the lines beside it. A tick
 /// that does something must be the one that was asked for.
-fn life(table: &[(f64, Event, &[&str])]) {
+pub(super) fn life(table: &[(f64, Event, &[&str])]) {
     let mut state = State::new(LIMITS);
     for (line, (second, event, expected)) in table.iter().enumerate() {
         if *event == Event::Tick && !expected.is_empty() {
@@ -27,8 +28,12 @@ fn life(table: &[(f64, Event, &[&str])]) {
                 "line {line}: asked for in time"
             );
         }
+        let before = numbers(&state);
         let (next, effects) = step(state, Duration::from_secs_f64(*second), event.clone());
-        let effects: Vec<String> = effects.iter().map(say).collect();
+        let mut effects: Vec<String> = effects.iter().map(say).collect();
+        if numbers(&next) != before {
+            effects.push(numbers(&next));
+        }
         assert_eq!(effects, *expected, "line {line} at {second} s: {event:?}");
         state = next;
     }
@@ -48,20 +53,22 @@ fn say(effect: &Effect) -> String {
         Effect::Close => "CLOSE the sockets".into(),
         Effect::Terminate(generation) => format!("SIGTERM {generation}"),
         Effect::Kill(generation) => format!("SIGKILL {generation}"),
-        Effect::Count(generation, counts) => format!(
-            "COUNT to {generation}: {} ok, {} failed, {} restarts",
-            counts.reloads_ok, counts.reloads_failed, counts.restarts
-        ),
         Effect::Tell(story) => story.to_string(),
         Effect::Exit(code) => format!("EXIT {code}"),
     }
 }
 
-fn ready(generation: u64) -> Event {
+/// What the workers would count.
+fn numbers(state: &State) -> String {
+    let Counts { reloads_ok, reloads_failed, restarts, .. } = &state.counts;
+    format!("COUNTS {reloads_ok} ok, {reloads_failed} failed, {restarts} restarts")
+}
+
+pub(super) fn ready(generation: u64) -> Event {
     Event::Ready { generation }
 }
 
-fn crash(generation: u64) -> Event {
+pub(super) fn crash(generation: u64) -> Event {
     Event::Exited { generation, exit: Exit::Signal("SIGSEGV") }
 }
 
@@ -73,8 +80,8 @@ fn failed(generation: u64, fault: Fault) -> Event {
     Event::Failed { generation, fault, reason: "the key does not fit".into() }
 }
 
-const FIRST: &[&str] = &["generation 1 starts (first start)", "START 1 with the candidate"];
-const FIRST_READY: &[&str] = &["generation 1 ready in 1.1 s", "ADOPT the candidate"];
+pub(super) const FIRST: &[&str] = &["generation 1 starts (first start)", "START 1 with the candidate"];
+pub(super) const FIRST_READY: &[&str] = &["generation 1 ready in 1.1 s", "ADOPT the candidate"];
 const SECOND: &[&str] = &["generation 2 starts (reload)", "START 2 with the candidate"];
 
 #[test]
@@ -91,7 +98,7 @@ fn rotation() {
                 "generation 2 ready in 1.2 s",
                 "SIGTERM 1",
                 "ADOPT the candidate",
-                "COUNT to 2: 1 ok, 0 failed, 0 restarts",
+                "COUNTS 1 ok, 0 failed, 0 restarts",
             ],
         ),
         (
@@ -126,7 +133,7 @@ fn reloads_asked_during_a_reload_collapse_into_one() {
                 "generation 2 ready in 0.9 s",
                 "SIGTERM 1",
                 "ADOPT the candidate",
-                "COUNT to 2: 1 ok, 0 failed, 0 restarts",
+                "COUNTS 1 ok, 0 failed, 0 restarts",
             ],
         ),
     ]);
@@ -143,7 +150,7 @@ fn a_bad_reload_changes_nothing() {
             Event::LoadRefused { reason: "line 3: no such key".into() },
             &[
                 "reload refused: line 3: no such key; generation 1 serves on",
-                "COUNT to 1: 0 ok, 1 failed, 0 restarts",
+                "COUNTS 0 ok, 1 failed, 0 restarts",
             ],
         ),
         (3.0, Event::ReloadAsked, &["LOAD"]),
@@ -155,7 +162,7 @@ fn a_bad_reload_changes_nothing() {
                 "SIGKILL 2",
                 "generation 2 is not fit to serve: the key does not fit; generation 1 serves on",
                 "DISCARD the candidate",
-                "COUNT to 1: 0 ok, 2 failed, 0 restarts",
+                "COUNTS 0 ok, 2 failed, 0 restarts",
             ],
         ),
         (4.1, Event::Exited { generation: 2, exit: Exit::Signal("SIGKILL") }, &[]),
@@ -168,7 +175,7 @@ fn a_bad_reload_changes_nothing() {
                 "SIGKILL 3",
                 "generation 3 is not fit to serve: not ready within 10.0 s; generation 1 serves on",
                 "DISCARD the candidate",
-                "COUNT to 1: 0 ok, 3 failed, 0 restarts",
+                "COUNTS 0 ok, 3 failed, 0 restarts",
             ],
         ),
         (15.1, ready(3), &[]),
@@ -181,7 +188,16 @@ fn crashes_are_restarted_with_backoff() {
     life(&[
         (0.0, Event::Begin, FIRST),
         (1.1, ready(1), FIRST_READY),
-        (1.6, crash(1), &[DIED, "generation 2 starts (restart)", "START 2 with the current"]),
+        (
+            1.6,
+            crash(1),
+            &[
+                DIED,
+                "generation 2 starts (restart)",
+                "START 2 with the current",
+                "COUNTS 0 ok, 0 failed, 1 restarts",
+            ],
+        ),
         (
             1.7,
             crash(2),
@@ -191,7 +207,15 @@ fn crashes_are_restarted_with_backoff() {
             ],
         ),
         (1.75, Event::Tick, &[]),
-        (1.8, Event::Tick, &["generation 3 starts (restart)", "START 3 with the current"]),
+        (
+            1.8,
+            Event::Tick,
+            &[
+                "generation 3 starts (restart)",
+                "START 3 with the current",
+                "COUNTS 0 ok, 0 failed, 2 restarts",
+            ],
+        ),
         (2.8, ready(3), &["generation 3 ready in 1.0 s"]),
         (
             3.0,
@@ -201,7 +225,15 @@ fn crashes_are_restarted_with_backoff() {
                 "no generation serves, connections wait: next start in 0.2 s",
             ],
         ),
-        (3.2, Event::Tick, &["generation 4 starts (restart)", "START 4 with the current"]),
+        (
+            3.2,
+            Event::Tick,
+            &[
+                "generation 4 starts (restart)",
+                "START 4 with the current",
+                "COUNTS 0 ok, 0 failed, 3 restarts",
+            ],
+        ),
         (4.2, ready(4), &["generation 4 ready in 1.0 s"]),
         (
             20.0,
@@ -210,6 +242,7 @@ fn crashes_are_restarted_with_backoff() {
                 "generation 4 died after 15.8 s: SIGSEGV",
                 "generation 5 starts (restart)",
                 "START 5 with the current",
+                "COUNTS 0 ok, 0 failed, 4 restarts",
             ],
         ),
     ]);
@@ -231,6 +264,7 @@ fn a_crash_during_a_reload_leaves_it_to_the_new_generation() {
                 "DISCARD the candidate",
                 "generation 3 starts (restart)",
                 "START 3 with the current",
+                "COUNTS 0 ok, 1 failed, 1 restarts",
             ],
         ),
     ]);
@@ -274,7 +308,7 @@ fn too_many_and_too_old_drains_are_cut() {
                 "generation 2 ready in 1.0 s",
                 "SIGTERM 1",
                 "ADOPT the candidate",
-                "COUNT to 2: 1 ok, 0 failed, 0 restarts",
+                "COUNTS 1 ok, 0 failed, 0 restarts",
             ],
         ),
         (4.0, Event::ReloadAsked, &["LOAD"]),
@@ -288,7 +322,7 @@ fn too_many_and_too_old_drains_are_cut() {
                 "ADOPT the candidate",
                 "SIGKILL 1",
                 "generation 1 killed: more than drain.max_generations drain",
-                "COUNT to 3: 2 ok, 0 failed, 0 restarts",
+                "COUNTS 2 ok, 0 failed, 0 restarts",
             ],
         ),
         (3604.9, Event::Tick, &[]),
@@ -379,6 +413,7 @@ fn a_generation_that_leaves_unasked_is_replaced_at_once() {
                 "generation 1 drains 1 stream, 1 connection in all",
                 "generation 2 starts (restart)",
                 "START 2 with the current",
+                "COUNTS 0 ok, 0 failed, 1 restarts",
             ],
         ),
         (3.0, ready(2), &["generation 2 ready in 1.0 s"]),
