@@ -78,6 +78,7 @@ pub enum Event {
     Loaded(Limits),
     /// Answer to [`Effect::Load`].
     LoadRefused {
+        fault: Fault,
         reason: String,
     },
     /// Answer to [`Effect::Start`] when no process came of it.

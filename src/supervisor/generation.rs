@@ -19,6 +19,9 @@ mod table;
 /// First delay between two restarts that follow each other; doubled each time up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// First delay before a reload is tried again that failed by no fault of the files; doubled each time.
+const AGAIN_MIN: Duration = Duration::from_secs(10);
+const AGAIN_MAX: Duration = Duration::from_secs(300);
 /// A generation that served this long was healthy: the next crash is restarted at once.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 
@@ -56,10 +59,10 @@ impl Turn {
                     self.start(Cause::Reload(asked), limits);
                 }
             }
-            Event::LoadRefused { reason } => {
+            Event::LoadRefused { fault, reason } => {
                 if self.take_loading().is_some() {
-                    self.count_reload(Some(reason.clone()));
-                    self.tell(Story::ReloadRefused { reason, still: self.state.serving() });
+                    self.tell(Story::ReloadRefused { reason: reason.clone(), still: self.state.serving() });
+                    self.reload_failed(fault, reason);
                 }
             }
             Event::Ready { generation } => self.ready(generation),
@@ -121,7 +124,7 @@ impl Turn {
             self.effects.push(Effect::Adopt);
         }
         if matches!(child.cause, Cause::Reload(_)) {
-            self.count_reload(None);
+            self.reload_succeeded();
         }
     }
 
@@ -141,7 +144,7 @@ impl Turn {
         }
         match cause {
             Cause::First => self.stop(fault.exit_code()),
-            Cause::Reload(_) => self.count_reload(Some(reason)),
+            Cause::Reload(_) => self.reload_failed(fault, reason),
             Cause::Restart => {}
         }
     }
@@ -198,6 +201,9 @@ impl Turn {
             if self.state.settled_at().is_some_and(|at| at <= self.now) {
                 self.owe(Asked::Files);
             }
+            if self.state.again_at.is_some_and(|at| at <= self.now) {
+                self.owe(Asked::Failure);
+            }
         }
         // A first start that came to nothing ends the running stage.
         if self.state.stage == Stage::Running && self.state.last > 0 && self.state.starting().is_none() {
@@ -231,6 +237,7 @@ impl Turn {
     fn settle_start(&mut self) {
         if let Reload::Owed(asked) = self.state.reload {
             self.state.reload = Reload::Loading(asked);
+            self.state.again_at = None;
             self.effects.push(Effect::Load);
         }
         if self.state.reload != Reload::Idle || self.state.serving().is_some() {
@@ -349,15 +356,24 @@ impl Turn {
         }
     }
 
-    fn count_reload(&mut self, refused: Option<String>) {
+    fn reload_succeeded(&mut self) {
         let counts = &mut self.state.counts;
-        if refused.is_none() {
-            counts.reloads_ok += 1;
-            counts.last_success = Some(self.now);
-        } else {
-            counts.reloads_failed += 1;
+        counts.reloads_ok += 1;
+        counts.last_success = Some(self.now);
+        counts.last_reload = Some(Reloaded { at: self.now, refused: None });
+        self.state.again_after = Duration::ZERO;
+    }
+
+    /// The next change of a file is another try. Where no file is to blame, none may come, and a certificate would run out.
+    fn reload_failed(&mut self, fault: Fault, reason: String) {
+        self.state.counts.reloads_failed += 1;
+        self.state.counts.last_reload = Some(Reloaded { at: self.now, refused: Some(reason) });
+        if fault == Fault::System {
+            let delay = (self.state.again_after * 2).clamp(AGAIN_MIN, AGAIN_MAX);
+            self.state.again_after = delay;
+            self.state.again_at = Some(self.now + delay);
+            self.tell(Story::ReloadIn { delay });
         }
-        counts.last_reload = Some(Reloaded { at: self.now, refused });
     }
 
     fn tell(&mut self, story: Story) {

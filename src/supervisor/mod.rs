@@ -230,7 +230,7 @@ impl Supervisor {
                 self.candidate = Some(plan);
                 Event::Loaded(limits)
             }
-            Err(Refusal { reason, .. }) => Event::LoadRefused { reason },
+            Err(Refusal { fault, reason }) => Event::LoadRefused { fault, reason },
         };
         vec![Event::Files(fingerprint), answer]
     }

@@ -20,6 +20,10 @@ pub struct State {
     pub(super) last: Number,
     pub(super) reload: Reload,
     pub(super) files: Files,
+    /// When a reload that failed by no fault of the files is tried again.
+    pub(super) again_at: Option<Duration>,
+    /// How long was waited for that.
+    pub(super) again_after: Duration,
     pub(super) backoff: Duration,
     pub(super) restart_at: Option<Duration>,
     pub(super) counts: Counts,
@@ -79,6 +83,7 @@ impl fmt::Display for Cause {
             Self::First => "first start",
             Self::Reload(Asked::Signal) => "reload",
             Self::Reload(Asked::Files) => "files changed",
+            Self::Reload(Asked::Failure) => "reload, another try",
             Self::Restart => "restart",
         })
     }
@@ -90,6 +95,8 @@ pub(super) enum Asked {
     Signal,
     /// Files changed, and were left alone since.
     Files,
+    /// Nobody, but the last one failed by no fault of the files.
+    Failure,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +158,8 @@ impl State {
                 tried: None,
                 served: None,
             },
+            again_at: None,
+            again_after: Duration::ZERO,
             backoff: Duration::ZERO,
             restart_at: None,
             counts: Counts::default(),
@@ -166,9 +175,9 @@ impl State {
             (Stage::Running, Phase::Draining(_)) => Some(child.since + self.limits.drain),
             (Stage::Running, Phase::Serving | Phase::Killed) => None,
         });
-        let settled =
-            self.settled_at().filter(|_| self.stage == Stage::Running && self.reload == Reload::Idle);
-        children.chain(self.restart_at).chain(settled).min()
+        let idle = self.stage == Stage::Running && self.reload == Reload::Idle;
+        let reloads = [self.settled_at(), self.again_at].into_iter().flatten().filter(|_| idle);
+        children.chain(self.restart_at).chain(reloads).min()
     }
 
     /// When files that were never tried will have been left alone for long enough; those that are never left alone are not

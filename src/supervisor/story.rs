@@ -55,6 +55,9 @@ pub enum Story {
     RestartIn {
         delay: Duration,
     },
+    ReloadIn {
+        delay: Duration,
+    },
     Stopping {
         generations: usize,
         within: Duration,
@@ -76,6 +79,7 @@ impl Story {
             | Self::Draining { .. }
             | Self::Drained { .. }
             | Self::RestartIn { .. }
+            | Self::ReloadIn { .. }
             | Self::Stopping { .. }
             | Self::Stopped => false,
         }
@@ -114,6 +118,7 @@ impl fmt::Display for Story {
             Self::RestartIn { delay } => {
                 write!(f, "no generation serves, connections wait: next start in {}", Seconds(*delay))
             }
+            Self::ReloadIn { delay } => write!(f, "the reload is tried again in {}", Seconds(*delay)),
             Self::Stopping { generations, within } => {
                 write!(
                     f,

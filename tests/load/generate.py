@@ -25,12 +25,13 @@ RATES = {
     "large": 12,
     "pass": 60,
     "session": 40,
+    "resumed": 10,
 }
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plain", required=True, metavar="HOST:PORT", help="plaintext listener")
+    parser.add_argument("--plain", metavar="HOST:PORT", help="plaintext listener; without one, everything by TLS")
     parser.add_argument("--tls", required=True, metavar="HOST:PORT", help="TLS listener with h2")
     parser.add_argument("--ca", required=True, help="PEM file that signed its certificate")
     parser.add_argument("--seconds", type=float, default=15, help="run at least so long")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from .http1 import Answer, Http1
 from .http2 import Http2, UnprocessedError
+from .resumed import Resuming
 from .tally import Tally, WrongAnswerError
 
 PATH = "/servers/load/mcp"
@@ -26,6 +27,7 @@ CLIENTS = {
     "session": 4,
     "h2": 12,
     "h2-slow": 3,
+    "resumed": 2,
 }
 #: Connections that the HTTP/2 clients share.
 POOLS = 3
@@ -34,9 +36,9 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Load:
-    """Where to send it and how much. `rates` are requests per second and kind, all workers of a kind together."""
+    """Where to send it and how much; without `plain`, everything by TLS. `rates` are requests per second and kind, all workers of a kind together."""
 
-    plain: str
+    plain: str | None
     tls: str
     http1_tls: ssl.SSLContext
     http2_tls: ssl.SSLContext
@@ -60,6 +62,8 @@ class Load:
                 return self.fresh(tls=number == 3)
             case "session":
                 return self.session(tls=number == 3)
+            case "resumed":
+                return self.resumed()
             case "h2" | "h2-slow":
                 return self.multiplexed(kind, pools[number % POOLS])
             case _:
@@ -107,6 +111,15 @@ class Load:
                 elif port != owner:
                     raise WrongAnswerError("answered by another than the session's owner")
 
+    async def resumed(self) -> None:
+        """A TLS connection for each request, with the session of the last one."""
+        client = Resuming(self.tls, self.http1_tls)
+        async for _ in self.beat("resumed"):
+            call, check = message()
+            with self.tally.request("resumed"):
+                check(await asyncio.to_thread(client.ask, PATH.encode(), call))
+                self.tally.connections["resumed (TLS)" if client.resumed else "not resumed (TLS)"] += 1
+
     async def multiplexed(self, kind: str, pool: "Pool") -> None:
         """Streams of shared HTTP/2 connections."""
         async for _ in self.beat(kind):
@@ -136,7 +149,9 @@ class Load:
     # -- inside
 
     def http1(self, tls: bool = False) -> Http1:
-        return Http1(self.tls if tls else self.plain, self.tally, self.http1_tls if tls else None, looks=not self.naive)
+        if tls or not self.plain:
+            return Http1(self.tls, self.tally, self.http1_tls, looks=not self.naive)
+        return Http1(self.plain, self.tally, looks=not self.naive)
 
     async def http2(self) -> Http2:
         return await Http2.open(self.tls, self.tally, self.http2_tls)

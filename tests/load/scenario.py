@@ -43,10 +43,11 @@ class LoadedWorld:
         self._log, self._unread, self._ready = self.world.process.err.open(), "", 0
         wait_until(lambda: self.generations() == 1, what="the first generation's line in the log")
 
-    def begin(self, seconds: float, requests: int = 0, **options) -> None:
+    def begin(self, seconds: float, requests: int = 0, tls_only: bool = False, rate: float = 1, **options) -> None:
         """Starts the load and waits until its event streams run."""
-        argv = [sys.executable, "-m", "load.generate", "--plain", self.world.address, "--tls", self.secure]
-        argv += ["--ca", self._pki.ca, "--seconds", seconds, "--requests", requests, "--rate", RATE]
+        argv = [sys.executable, "-m", "load.generate", "--tls", self.secure]
+        argv += [] if tls_only else ["--plain", self.world.address]
+        argv += ["--ca", self._pki.ca, "--seconds", seconds, "--requests", requests, "--rate", rate * RATE]
         for name, value in options.items():
             values = [] if value is True else value if isinstance(value, list) else [value]
             argv += [f"--{name.replace('_', '-')}", *values]
@@ -63,11 +64,13 @@ class LoadedWorld:
         """A new certificate in the files of the old one."""
         self.identity = self._pki.issue("localhost", label="load")
 
-    def reload(self) -> float:
-        """SIGHUP with a new certificate, waited for; seconds until the new generation was ready."""
+    def reload(self, by_signal: bool = True) -> float:
+        """A new certificate and SIGHUP, waited for; seconds until the new generation was ready. Without a signal, the
+        changed files are enough."""
         self.renew_certificate()
         before, began = self.generations(), time.monotonic()
-        self.world.process.signal(signal.SIGHUP)
+        if by_signal:
+            self.world.process.signal(signal.SIGHUP)
         wait_until(lambda: self.generations() > before, RELOAD_PATIENCE, "the next generation is ready")
         return time.monotonic() - began
 
@@ -90,7 +93,9 @@ class LoadedWorld:
         return {pid: resident(pid) for pid in [self.world.process.pid, *self.world.worker_pids()]}
 
 
-def reload_under_load(loaded: LoadedWorld, reloads: int, every: float, requests: int = 0, **options) -> dict:
+def reload_under_load(
+    loaded: LoadedWorld, reloads: int, every: float, requests: int = 0, by_signal: bool = True, **options
+) -> dict:
     """`reloads` reloads, one each `every` seconds, while the load runs, and then no failure at all may be seen.
 
     Gives the summary of the load, with `ready_seconds`, `generations` and `memory_kib` beside."""
@@ -99,7 +104,7 @@ def reload_under_load(loaded: LoadedWorld, reloads: int, every: float, requests:
     ready, memory = [], {}
     for _ in range(reloads):
         began = time.monotonic()
-        ready.append(round(loaded.reload(), 2))
+        ready.append(round(loaded.reload(by_signal), 2))
         memory = loaded.memory()
         time.sleep(max(every - (time.monotonic() - began), 0))
     summary = loaded.summary() | {"ready_seconds": ready, "memory_kib": list(memory.values())}

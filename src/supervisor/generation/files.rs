@@ -2,7 +2,7 @@
 //! Read it like `table`; a fingerprint is a number that stands for what the files hold.
 //! Surprise: what a load finds in the files comes as an event too, just before the load's answer.
 
-use super::super::event::{Event, Fingerprint};
+use super::super::event::{Event, Fault, Fingerprint};
 use super::table::{FIRST, FIRST_READY, LIMITS, crash, life, ready};
 
 const REFUSED: &[&str] =
@@ -13,7 +13,7 @@ fn hold(content: u64) -> Event {
 }
 
 fn refused() -> Event {
-    Event::LoadRefused { reason: "the key does not fit".into() }
+    Event::LoadRefused { fault: Fault::Config, reason: "the key does not fit".into() }
 }
 
 #[test]
@@ -128,5 +128,42 @@ fn a_restart_leaves_a_change_to_be_loaded() {
             ],
         ),
         (21.5, ready(2), &["generation 2 ready in 1.0 s", "LOAD"]),
+    ]);
+}
+
+#[test]
+fn what_the_machine_failed_is_tried_again_without_a_change() {
+    let taken = || Event::LoadRefused { fault: Fault::System, reason: "cannot listen".into() };
+    let refused = |tries: u64, again: &str| {
+        let counts = format!("COUNTS 0 ok, {tries} failed, 0 restarts");
+        let said = "reload refused: cannot listen; generation 1 serves on".to_owned();
+        [said, format!("the reload is tried again in {again} s"), counts]
+    };
+    let (first, second) = (refused(1, "10.0"), refused(2, "20.0"));
+    let (first, second) = (first.each_ref().map(String::as_str), second.each_ref().map(String::as_str));
+    life(&[
+        (0.0, Event::Begin, FIRST),
+        (1.1, ready(1), FIRST_READY),
+        (60.0, Event::ReloadAsked, &["LOAD"]),
+        (60.0, taken(), &first),
+        (70.0, Event::Tick, &["LOAD"]),
+        (70.0, taken(), &second),
+        (90.0, Event::Tick, &["LOAD"]),
+        (
+            90.0,
+            Event::Loaded(LIMITS),
+            &["generation 2 starts (reload, another try)", "START 2 with the candidate"],
+        ),
+        (
+            91.0,
+            ready(2),
+            &[
+                "generation 2 ready in 1.0 s",
+                "SIGTERM 1",
+                "ADOPT the candidate",
+                "COUNTS 1 ok, 2 failed, 0 restarts",
+            ],
+        ),
+        (500.0, Event::Tick, &[]),
     ]);
 }

@@ -107,7 +107,7 @@ fn event() -> impl Strategy<Value = fn(Number) -> Event> {
     prop_oneof![
         3 => Just((|_| Event::ReloadAsked) as fn(Number) -> Event),
         3 => Just((|_| Event::Loaded(LIMITS)) as fn(Number) -> Event),
-        1 => Just((|_| Event::LoadRefused { reason: "wrong".into() }) as fn(Number) -> Event),
+        1 => Just((|_| Event::LoadRefused { fault: Fault::Config, reason: "wrong".into() }) as fn(Number) -> Event),
         4 => Just((|generation| Event::Ready { generation }) as fn(Number) -> Event),
         1 => Just((|generation| Event::Failed { generation, fault: Fault::System, reason: "bad".into() }) as fn(_) -> _),
         1 => Just((|generation| Event::Live { generation, connections: 1, streams: 1 }) as fn(_) -> _),

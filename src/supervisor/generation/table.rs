@@ -147,7 +147,7 @@ fn a_bad_reload_changes_nothing() {
         (2.0, Event::ReloadAsked, &["LOAD"]),
         (
             2.0,
-            Event::LoadRefused { reason: "line 3: no such key".into() },
+            Event::LoadRefused { fault: Fault::Config, reason: "line 3: no such key".into() },
             &[
                 "reload refused: line 3: no such key; generation 1 serves on",
                 "COUNTS 0 ok, 1 failed, 0 restarts",
@@ -175,6 +175,7 @@ fn a_bad_reload_changes_nothing() {
                 "SIGKILL 3",
                 "generation 3 is not fit to serve: not ready within 10.0 s; generation 1 serves on",
                 "DISCARD the candidate",
+                "the reload is tried again in 10.0 s",
                 "COUNTS 0 ok, 3 failed, 0 restarts",
             ],
         ),
@@ -262,6 +263,7 @@ fn a_crash_during_a_reload_leaves_it_to_the_new_generation() {
             &[
                 "generation 2 is not fit to serve: SIGSEGV; no generation serves, connections wait",
                 "DISCARD the candidate",
+                "the reload is tried again in 10.0 s",
                 "generation 3 starts (restart)",
                 "START 3 with the current",
                 "COUNTS 0 ok, 1 failed, 1 restarts",
