@@ -46,7 +46,7 @@ def test_ten_swaps_under_fifty_thousand_requests_are_not_noticed(naive, outrigge
 
 
 def test_bad_material_between_good_is_not_noticed_either(outrigger, pki, start):
-    """Good, bad, good: a pair that does not match, half a file, nothing at all; each is refused, and the next is taken."""
+    """Good, bad, good: a pair that does not match, half a file, nothing at all; each is refused, the next is taken."""
     loaded = LoadedWorld(outrigger, pki, start, SOON)
     world = loaded.world
     failed = lambda: world.metrics()['outrigger_reloads_total{result="failed"}']  # noqa: E731

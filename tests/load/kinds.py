@@ -36,7 +36,8 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Load:
-    """Where to send it and how much; without `plain`, everything by TLS. `rates` are requests per second and kind, all workers of a kind together."""
+    """Where to send it and how much; without `plain`, everything by TLS. `rates` are requests per second and kind, all
+    workers of a kind together."""
 
     plain: str | None
     tls: str
