@@ -20,6 +20,9 @@
 //!
 //! What TLS rests on, in every role, is read and checked in one place: [`material`].
 //!
+//! How the peers are, whatever the requests, is looked after by checks on the same connections' terms ([`upstream::check`],
+//! [`routing::health`]).
+//!
 //! What room 4 would decide for a session, and why, an operator hears from [`explain`]; how everything is, from [`admin`].
 //!
 //! MCP messages go through the [`exchange`], one linear function; everything else passes through Pingora's own proxy ([`proxy`]).

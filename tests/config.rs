@@ -18,7 +18,7 @@ use openssl::x509::extension::ExtendedKeyUsage;
 use openssl::x509::{X509, X509Name};
 use outrigger::config;
 use outrigger::config::settings::{
-    Discovery, LogFormat, OnRegistryFailure, Profile, RedisLogin, RedisServer, RegistryKind, Secret,
+    Discovery, LogFormat, OnRegistryFailure, Probe, Profile, RedisLogin, RedisServer, RegistryKind, Secret,
     Topology, UpstreamId, Verify,
 };
 use outrigger::config::sockets::wanted;
@@ -106,6 +106,13 @@ fn a_right_file_gives_the_settings_it_says() {
     let tls = payments.tls.as_ref().unwrap();
     assert_eq!((tls.server_name.as_str(), tls.verify), ("payments.example", Verify::CaOnly));
     assert!(tls.ca.is_some() && tls.identity.is_some());
+    let asked = payments.health.as_ref().unwrap();
+    assert_eq!(asked.probe, Probe::Ping("/mcp".to_owned()));
+    assert_eq!(asked.headers, [("authorization".parse().unwrap(), Secret("Bearer 2".to_owned()))]);
+    assert_eq!((asked.interval.as_secs(), asked.timeout.as_secs(), asked.slow_start.as_secs()), (10, 1, 0));
+    assert_eq!((asked.thresholds.healthy.get(), asked.thresholds.unhealthy.get()), (2, 4));
+    let asked = gateway.health.as_ref().unwrap();
+    assert_eq!((&asked.probe, asked.slow_start.as_secs()), (&Probe::Get("/health".to_owned()), 60));
     let peers: Vec<_> = gateway.peers.iter().map(|p| (p.name.as_str(), p.host.as_str(), p.port)).collect();
     assert_eq!(peers, [("w1", "::1", 4444), ("127.0.0.1:4445", "127.0.0.1", 4445)]);
     assert_eq!(settings.sessions.ttl, Duration::from_secs(120));
@@ -238,7 +245,9 @@ upstreams:
       cert: ${CERTS}/client.crt
       key: ${CERTS}/client.key
       verify: ca_only
+    health: { mcp: ping, headers: { authorization: "Bearer ${SIZE}" }, interval: 10s, unhealthy_threshold: 4 }
   gateway:
+    health: { path: /health, slow_start: 1m }
     peers: [{ name: w1, address: "[::1]:4444" }, "127.0.0.1:4445"]
 routes: { mcp: ["/mcp"], sse: [], message: [] }
 sessions: { ttl: 2m, embedded: { path: "${CERTS}", max_sessions: 7 } }

@@ -82,15 +82,18 @@ class Server:
 
     def __call__(self, connection) -> None:
         while True:
-            message = connection.read_request()
-            name = message.json["method"] if message.body else message.method
-            with self._lock:
-                self.came.append((name, message.header("mcp-session-id")))
-            answer = self.answers.get(name, self._default(message))
+            answer = self.answer(connection.read_request())
             if callable(answer):
                 answer(connection)
             else:
                 connection.send(answer)
+
+    def answer(self, message):
+        """What the test says to this request, which is remembered."""
+        name = message.json["method"] if message.body else message.method
+        with self._lock:
+            self.came.append((name, message.header("mcp-session-id")))
+        return self.answers.get(name, self._default(message))
 
     def _default(self, message) -> bytes:
         if message.method == "DELETE":
@@ -230,6 +233,31 @@ def test_a_stream_that_does_not_end_after_its_answer(outrigger, raw_upstream):
     wait_until(lambda: checks(world, result="ok") >= 2)
     world.stop()
     assert server.deleted() == [name for name, _ in server.came].count("initialize")
+
+
+@pytest.mark.parametrize("check", ["ping", "discover"])
+def test_a_slash_is_followed_and_the_session_ends_where_it_began(outrigger, raw_upstream, check):
+    """As frameworks redirect it; to anywhere else nothing is sent."""
+    server = Server()
+
+    def script(connection):
+        while True:
+            message = connection.read_request()
+            if message.path == "/mcp/":
+                connection.send(server.answer(message))
+            else:
+                connection.send(response(307, "", {"Location": f"http://{message.header('host')}/mcp/"}))
+
+    found = {"jsonrpc": "2.0", "id": 1, "result": {"supportedVersions": ["2026-07-28"], "capabilities": {}}}
+    server.answers["server/discover"] = response(200, found)
+    upstream = raw_upstream(script)
+    world = outrigger([], checked([upstream.address], {"mcp": check}))
+    wait_state(world, "healthy")
+    if check == "ping":
+        wait_until(server.deleted)
+    elsewhere = raw_upstream(answering(response(307, "", {"Location": f"http://{upstream.address}/mcp/"})))
+    world = outrigger([], checked([elsewhere.address], {"mcp": check} | AT_ONCE))
+    assert wait_state(world, "unhealthy")["last_check"]["detail"] == "HTTP 307"
 
 
 def test_discover_as_the_modern_era_asks(outrigger, raw_upstream):

@@ -47,7 +47,12 @@ impl Dialer {
     }
 
     pub async fn connect(&self, address: SocketAddr) -> Result<Stream, BError> {
-        self.connector.new_stream(&self.target(address)).await
+        self.open(&self.target(address)).await
+    }
+
+    /// A new connection to a [`Self::target`], whose options may have been changed.
+    pub async fn open(&self, target: &HttpPeer) -> Result<Stream, BError> {
+        self.connector.new_stream(target).await
     }
 
     /// A kept-alive connection, if there is one of this thread.

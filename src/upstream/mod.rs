@@ -118,6 +118,10 @@ impl Upstream {
         })
     }
 
+    fn has_tls(&self) -> bool {
+        self.dialer.trust.is_some()
+    }
+
     /// What a check of peer `index` calls its host: the name that its certificate must have, or its address.
     fn host_of(&self, index: usize) -> String {
         let peer = &self.peers[index];

@@ -9,6 +9,7 @@ use openssl::stack::Stack;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::X509VerifyParam;
 use openssl::x509::{X509, X509PurposeId, X509StoreContext, X509VerifyResult};
+use pingora_core::Error;
 use pingora_core::connectors::TransportConnector;
 use pingora_core::protocols::Stream;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
@@ -22,8 +23,8 @@ const EXPIRED: i32 = 10;
 const HOSTNAME_MISMATCH: i32 = 62;
 const ADDRESS_MISMATCH: i32 = 64;
 
-/// Names what `target` has against the certificate of its peer.
-pub async fn look(connector: &TransportConnector, target: &HttpPeer) -> Trouble {
+/// Names what `target` has against the certificate of its peer. `error`: as it was said first, for what OpenSSL has nothing against.
+pub async fn look(connector: &TransportConnector, target: &HttpPeer, error: &Error) -> Trouble {
     let mut credulous = target.clone();
     credulous.options.verify_cert = false;
     credulous.client_cert_key = None;
@@ -31,6 +32,9 @@ pub async fn look(connector: &TransportConnector, target: &HttpPeer) -> Trouble 
         return Trouble::new(Reason::Untrusted, "");
     };
     match verify(&stream, target) {
+        Ok(X509VerifyResult::OK) => {
+            Trouble::new(Reason::Untrusted, error.context.as_ref().map_or("", |context| context.as_str()))
+        }
         Ok(verdict) => verdict.into(),
         Err(error) => Trouble::new(Reason::Untrusted, error.to_string()),
     }

@@ -12,10 +12,7 @@ use super::Visit;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A session to be closed, or one that may yet be given out.
-pub struct Farewell {
-    visit: Visit,
-    path: String,
-}
+pub struct Farewell(Visit);
 
 /// What became of the session of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +27,9 @@ pub enum Left {
 
 impl Farewell {
     /// `None`: there is nothing to close.
-    pub(super) fn after(visit: Visit, path: Option<&str>) -> Option<Self> {
+    pub(super) fn after(visit: Visit) -> Option<Self> {
         let open = visit.expects_session || visit.session.is_some();
-        Some(Self { visit, path: path?.to_owned() }).filter(|_| open)
+        Some(Self(visit)).filter(|_| open)
     }
 
     /// Closes the session as soon as that can be done.
@@ -44,12 +41,15 @@ impl Farewell {
     }
 
     async fn close(&mut self) -> Left {
-        let visit = &mut self.visit;
-        if visit.expects_session && visit.begun().await.is_err() {
-            return Left::Nothing;
+        let visit = &mut self.0;
+        if visit.expects_session {
+            let head = visit.line.head().await;
+            if visit.begun(head).is_err() {
+                return Left::Nothing;
+            }
         }
         let Some(session) = visit.session.take() else { return Left::Nothing };
-        let goodbye = visit.request.delete(&self.path, &session, visit.version.as_deref());
+        let goodbye = visit.request.delete(&visit.path, &session, visit.version.as_deref());
         let mut answer = visit.answer(&goodbye).await;
         if answer.is_err() {
             // Perhaps only the connection was over.

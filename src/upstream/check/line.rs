@@ -58,14 +58,13 @@ impl Line {
         let address = address.map_err(|error| Trouble::new(Reason::Unresolved, error.to_string()))?;
         let mut target = upstream.dialer.target(address);
         target.options.tcp_keepalive = Some(KEEPALIVE);
-        let connector = &upstream.dialer.connector;
-        match connector.new_stream(&target).await {
+        match upstream.dialer.open(&target).await {
             Ok(stream) => {
                 self.connected = true;
                 Ok(stream)
             }
             Err(error) if *error.etype() == ErrorType::InvalidCert => {
-                Err(certificate::look(connector, &target).await)
+                Err(certificate::look(&upstream.dialer.connector, &target, &error).await)
             }
             Err(error) => Err(Trouble::of_connect(&error)),
         }

@@ -19,6 +19,9 @@ use super::Upstream;
 use super::health::Outcome;
 use crate::config::settings::{Health, Probe};
 use crate::mcp::check::{self as mcp, Reply};
+use crate::mcp::public_url::Base;
+use crate::mcp::public_url::address::Ours;
+use crate::mcp::redirect::should_follow;
 use crate::routing::health::Reason;
 pub use farewell::{Farewell, Left};
 use line::Line;
@@ -33,9 +36,14 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Checks peer `peer` of an upstream once, as its `health` says.
 pub async fn check(upstream: &Arc<Upstream>, peer: usize, health: &Health) -> (Outcome, Option<Farewell>) {
     let began = Instant::now();
+    let path = match &health.probe {
+        Probe::Tcp => "",
+        Probe::Get(path) | Probe::Ping(path) | Probe::Discover(path) => path,
+    };
     let mut visit = Visit {
         line: Line::new(upstream.clone(), peer),
         request: Request::new(upstream, peer, health),
+        path: path.to_owned(),
         session: None,
         version: None,
         expects_session: false,
@@ -48,17 +56,18 @@ pub async fn check(upstream: &Arc<Upstream>, peer: usize, health: &Health) -> (O
         Err(_) => (Err(Reason::ConnectTimeout), String::new()),
     };
     let took = began.elapsed();
-    let session_at = match &health.probe {
-        Probe::Ping(path) => Some(path.as_str()),
-        Probe::Tcp | Probe::Get(_) | Probe::Discover(_) => None,
-    };
-    (Outcome { finding, detail, took }, Farewell::after(visit, session_at))
+    (Outcome { finding, detail, took }, Farewell::after(visit))
 }
+
+/// Status and fields of an answer.
+type Head = (u16, HeaderMap);
 
 /// A check under way, and what must be known of it should it be given up.
 struct Visit {
     line: Line,
     request: Request,
+    /// What is asked for; a slash more or less than was configured where the server wants that.
+    path: String,
     /// Given to us; to be closed.
     session: Option<String>,
     /// The version that session speaks.
@@ -77,18 +86,18 @@ impl Visit {
                     None => Ok(()),
                 }
             }
-            Probe::Get(path) => {
-                self.line.send(&self.request.get(path)).await?;
+            Probe::Get(_) => {
+                self.line.send(&self.request.get(&self.path)).await?;
                 success(&self.line.head().await?)
             }
-            Probe::Discover(path) => self.discover(path).await,
-            Probe::Ping(path) => self.ping(path).await,
+            Probe::Discover(_) => self.discover().await,
+            Probe::Ping(_) => self.ping().await,
         }
     }
 
-    async fn discover(&mut self, path: &str) -> Result<(), Trouble> {
-        self.line.send(&self.request.modern(path, "server/discover", &mcp::discover(VERSION))).await?;
-        let head = self.line.head().await?;
+    async fn discover(&mut self) -> Result<(), Trouble> {
+        let message = mcp::discover(VERSION);
+        let head = self.open(|request, path| request.modern(path, "server/discover", &message)).await?;
         match self.reply(&head, mcp::DISCOVER).await? {
             Reply::Error { code, .. } if mcp::knows_other_versions(code) => Ok(()),
             reply => {
@@ -99,27 +108,47 @@ impl Visit {
     }
 
     /// `initialize`, `notifications/initialized`, `ping`. The session is closed in the [`Farewell`].
-    async fn ping(&mut self, path: &str) -> Result<(), Trouble> {
+    async fn ping(&mut self) -> Result<(), Trouble> {
+        let message = mcp::initialize(VERSION);
         self.expects_session = true;
-        self.line.send(&self.request.post(path, &mcp::initialize(VERSION), None, None)).await?;
-        let head = self.begun().await?;
+        let head = self.open(|request, path| request.post(path, &message, None, None)).await;
+        let head = self.begun(head)?;
         let result = result_of(&head, self.reply(&head, mcp::INITIALIZE).await?)?;
         let version = mcp::agreed_version(&result).ok_or_else(|| not_mcp("no result of initialize"))?;
         self.version = Some(version.to_owned());
 
-        self.line.send(&self.next(path, &mcp::initialized())).await?;
+        self.line.send(&self.next(&mcp::initialized())).await?;
         let head = self.line.head().await?;
         success(&head)?;
         self.line.body().await?;
 
-        self.line.send(&self.next(path, &mcp::ping())).await?;
+        self.line.send(&self.next(&mcp::ping())).await?;
         let head = self.line.head().await?;
         result_of(&head, self.reply(&head, mcp::PING).await?).map(|_| ())
     }
 
-    /// The head of the answer to `initialize`: from here on the session is known, if there is one.
-    async fn begun(&mut self) -> Result<(u16, HeaderMap), Trouble> {
-        let head = self.line.head().await;
+    /// The answer to a first message; where the server only wants a slash more or less, that to the same message there, as a
+    /// client's would be followed.
+    async fn open(&mut self, message: impl Fn(&Request, &str) -> Vec<u8>) -> Result<Head, Trouble> {
+        self.line.send(&message(&self.request, &self.path)).await?;
+        let head = self.line.head().await?;
+        let upstream = &*self.line.upstream;
+        let base =
+            Base { https: upstream.has_tls(), authority: self.request.host.clone(), prefix: String::new() };
+        let location = text(&head.1, "location").unwrap_or_default();
+        match should_follow(head.0, location, &self.path, Ours { base: &base, peers: upstream }) {
+            None => Ok(head),
+            Some(path) => {
+                self.path = path;
+                self.line.body().await?;
+                self.line.send(&message(&self.request, &self.path)).await?;
+                self.line.head().await
+            }
+        }
+    }
+
+    /// `initialize` was answered: from here on the session is known, if there is one.
+    fn begun(&mut self, head: Result<Head, Trouble>) -> Result<Head, Trouble> {
         // No head means no connection either: nobody will tell us of a session any more.
         self.expects_session = false;
         let head = head?;
@@ -130,8 +159,8 @@ impl Visit {
     }
 
     /// A later request of the session.
-    fn next(&self, path: &str, body: &str) -> Vec<u8> {
-        self.request.post(path, body, self.session.as_deref(), self.version.as_deref())
+    fn next(&self, body: &str) -> Vec<u8> {
+        self.request.post(&self.path, body, self.session.as_deref(), self.version.as_deref())
     }
 
     /// The status of the answer to a request.
@@ -141,7 +170,7 @@ impl Visit {
     }
 
     /// What the answer to request `id` says, whatever its status.
-    async fn reply(&mut self, (status, headers): &(u16, HeaderMap), id: u64) -> Result<Reply, Trouble> {
+    async fn reply(&mut self, (status, headers): &Head, id: u64) -> Result<Reply, Trouble> {
         let kind = text(headers, "content-type").unwrap_or_default().to_ascii_lowercase();
         if kind.starts_with("text/event-stream") {
             return self.line.event(id).await;
@@ -157,7 +186,7 @@ impl Visit {
 }
 
 /// The result that an answer brings. An error says more than a status, and a status more than a body that is no MCP.
-fn result_of(head: &(u16, HeaderMap), reply: Reply) -> Result<Value, Trouble> {
+fn result_of(head: &Head, reply: Reply) -> Result<Value, Trouble> {
     match reply {
         Reply::Error { code, message } => {
             let words: String = message.chars().filter(|char| !char.is_control()).take(200).collect();
@@ -171,7 +200,7 @@ fn result_of(head: &(u16, HeaderMap), reply: Reply) -> Result<Value, Trouble> {
     }
 }
 
-fn success((status, _): &(u16, HeaderMap)) -> Result<(), Trouble> {
+fn success((status, _): &Head) -> Result<(), Trouble> {
     match status {
         200..300 => Ok(()),
         _ => Err(Trouble::new(Reason::WrongStatus, format!("HTTP {status}"))),

@@ -11,16 +11,18 @@ use crate::upstream::Upstream;
 /// The fields that all requests of a check have, CRLF after each.
 pub struct Request {
     common: String,
+    /// What the server is called.
+    pub host: String,
 }
 
 impl Request {
     pub fn new(upstream: &Upstream, peer: usize, health: &Health) -> Self {
         let mut common = String::new();
         let mut field = |name: &str, value: &str| common.push_str(&format!("{name}: {value}\r\n"));
-        let ours = [
-            (header::HOST, upstream.host_of(peer)),
-            (header::USER_AGENT, format!("outrigger/{}", super::VERSION)),
-        ];
+        let theirs = health.headers.iter().find(|(name, _)| name == header::HOST);
+        let host = theirs.map_or_else(|| upstream.host_of(peer), |(_, host)| host.0.clone());
+        let ours =
+            [(header::HOST, host.clone()), (header::USER_AGENT, format!("outrigger/{}", super::VERSION))];
         for (name, value) in &ours {
             if health.headers.iter().all(|(theirs, _)| theirs != name) {
                 field(name.as_str(), value);
@@ -29,7 +31,7 @@ impl Request {
         for (name, value) in &health.headers {
             field(name.as_str(), &value.0);
         }
-        Self { common }
+        Self { common, host }
     }
 
     /// Nothing is asked of the connection afterwards.
