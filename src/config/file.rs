@@ -115,11 +115,14 @@ pub struct UpstreamTls {
     /// File with the passphrase of the key, if that is encrypted
     #[schemars(example = &"/secrets/key-passphrase")]
     pub key_passphrase_file: Field<Option<String>>,
-    /// DNS name sent (SNI) and verified; default: the host that all peers share
+    /// Name (sent as SNI) or IP address that the certificate must have; default: the host that all peers share
     #[schemars(example = &"gateway.example")]
     pub server_name: Field<Option<String>>,
-    /// What is verified: full (chain and name) or ca_only (chain)
+    /// What is verified: full (chain, and name or address) or ca_only (chain)
     pub verify: Field<Verify>,
+    /// Besides, the server's public key must be one of these (SHA-256 of the key, base64); empty = any
+    #[schemars(example = &["r/mIkG3eEpVdm+u/ko/cwxzOMo1bk4TyHIlByibiA5E="])]
+    pub pins: Field<Vec<Field<String>>>,
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]

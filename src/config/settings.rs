@@ -99,14 +99,16 @@ pub struct UpstreamTls {
     pub ca: Option<PathBuf>,
     /// What we show, if the upstream wants to see something.
     pub identity: Option<IdentityFiles>,
-    /// Never empty: Pingora switches verification off for an empty name.
+    /// DNS name or IP literal. Never empty: Pingora switches verification off for an empty name.
     pub server_name: String,
     pub verify: Verify,
+    /// SHA-256 of the public keys, one of which the server must have; empty = any.
+    pub pins: Vec<[u8; 32]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verify {
-    /// Chain and name.
+    /// Chain and name, or address.
     Full,
     /// Chain only.
     CaOnly,

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -129,13 +130,12 @@ impl ProxyHttp for Proxy {
         &self,
         _: &mut Session,
         reused: bool,
-        _: &HttpPeer,
+        target: &HttpPeer,
         _: std::os::fd::RawFd,
-        _: Option<&pingora_core::protocols::Digest>,
+        digest: Option<&Digest>,
         context: &mut Context,
     ) -> Result<()> {
-        pass::connected(&self.app, context, reused);
-        Ok(())
+        pass::connected(&self.app, context, reused, target, digest)
     }
 
     async fn upstream_request_filter(

@@ -1,10 +1,11 @@
-//! Upstreams and their peers: trust (`trust`), addresses, load and passive health (`peer`), and kept-alive connections (`pool`).
+//! Upstreams and their peers: trust (`trust`, `seal`), addresses, load and passive health (`peer`), and kept-alive connections (`pool`).
 //! Takes the checked settings, gives connections. [`dial::Dialer`] is the only builder of Pingora peers.
 //! Surprise: the pool is per thread, because every worker thread is a runtime of its own and a socket is best used where it was opened.
 
 pub mod dial;
 pub mod peer;
 pub mod pool;
+pub mod seal;
 pub mod trust;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::mcp::public_url::address::{Peers, is_name_of_peer};
 use crate::routing::balance::{least_loaded_of_two, rendezvous};
 use dial::{Dialer, Timeouts, Unreachable};
 use peer::Peer;
+use pool::Place;
 use trust::Trust;
 
 /// All upstreams of the configuration, by [`UpstreamId`].
@@ -42,6 +44,11 @@ impl Upstreams {
 
     pub fn iter(&self) -> impl Iterator<Item = &Upstream> {
         self.0.iter()
+    }
+
+    /// Reads all trust material again.
+    pub fn renew(&self) {
+        self.0.iter().for_each(|upstream| upstream.dialer.renew());
     }
 }
 
@@ -84,12 +91,12 @@ impl Upstream {
 
     /// A kept-alive connection to peer `index`, if there is one of this thread.
     pub fn pooled(&self, index: usize) -> Option<Stream> {
-        self.dialer.pooled(&pool::Key::Peer(self.id, index))
+        self.dialer.pooled(Place::Peer(self.id, index))
     }
 
     /// Gives a connection back whose answer was read to its end.
     pub fn keep(&self, index: usize, stream: Stream) {
-        self.dialer.keep(pool::Key::Peer(self.id, index), stream);
+        self.dialer.keep(Place::Peer(self.id, index), stream);
     }
 
     /// Opens a connection to peer `index` and records how that went.
@@ -141,7 +148,7 @@ impl Upstream {
 
 impl Peers for Upstream {
     fn any_is(&self, host: &str, port: u16) -> bool {
-        let server_name = self.dialer.trust.as_ref().map(|trust| trust.server_name.as_str());
+        let server_name = self.dialer.trust.as_ref().map(Trust::server_name);
         self.peers.iter().filter(|peer| peer.port == port).any(|peer| {
             let address = peer.known_address().map(|address| address.to_string());
             let names = [Some(peer.host.as_str()), address.as_deref(), server_name];

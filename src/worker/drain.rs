@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::logging;
+use crate::members::Members;
 use crate::supervisor::control::{self, Report};
 
 /// No connection for this long: a client that was just told to reconnect is somebody else's now.
@@ -58,6 +59,8 @@ impl ShutdownSignalWatch for Retire {
             }
         }
         self.app.drain();
+        self.app.upstreams.renew();
+        self.app.members.iter().for_each(Members::renew);
         self.withdraw().await;
         let counters = &self.app.counters;
         let count = |gauge: &prometheus::IntGauge| usize::try_from(gauge.get()).unwrap_or(0);
