@@ -9,7 +9,7 @@ mod sessions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use listener::{Listener, ListenerTls, Protocol, PublicUrl};
+pub use listener::{Listener, ListenerTls, PathTo, Protocol, PublicUrl};
 pub use member::{Member, MemberTls};
 pub use sessions::{Embedded, OnRegistryFailure, Redis, RedisTls, Registry, Sentinel, Sessions};
 
@@ -86,6 +86,10 @@ pub struct Upstream {
     /// Connect with TLS; null = plaintext
     #[serde(default)]
     pub tls: Field<Option<UpstreamTls>>,
+    /// Host that requests are sent for, as by a client of its own: no X-Forwarded-*; null = what our clients call us, for a service that we front
+    #[serde(default)]
+    #[schemars(example = &"payments.example")]
+    pub host: Field<Option<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]

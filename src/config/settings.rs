@@ -14,6 +14,7 @@ use crate::material::IdentityFiles;
 use crate::mcp::public_url::PublicUrl;
 use crate::mcp::public_url::address::EndpointForm;
 use crate::routing::allowed::Allowed;
+use crate::routing::destination::Destination;
 use crate::routing::route::Routes;
 
 /// Everything `outrigger run` needs to know, checked.
@@ -59,7 +60,7 @@ pub struct Listener {
     /// Never empty; no address appears twice in the whole configuration.
     pub addresses: Vec<SocketAddr>,
     pub tls: Option<ListenerTls>,
-    pub upstream: UpstreamId,
+    pub destination: Destination,
     /// Whether `params.server_id` is spliced on this listener's scoped routes.
     pub scope: bool,
     /// Hops whose `X-Forwarded-*` or `Forwarded` is believed.
@@ -80,6 +81,8 @@ pub struct Upstream {
     /// Never empty; names are unique within the upstream.
     pub peers: Vec<PeerAddress>,
     pub tls: Option<UpstreamTls>,
+    /// What it is called by us, as by a client of its own; `None` = what our clients call us.
+    pub host: Option<String>,
 }
 
 /// One address that we connect to.

@@ -18,6 +18,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use crate::config::settings::{self, Settings, UpstreamId};
 use crate::error::Fault;
 use crate::material::Shelf;
+use crate::mcp::authority::Authority;
 use crate::mcp::public_url::address::{Peers, is_name_of_peer};
 use crate::routing::balance::{least_loaded_of_two, rendezvous};
 use dial::{Dialer, Timeouts, Unreachable};
@@ -57,6 +58,8 @@ pub struct Upstream {
     pub id: UpstreamId,
     pub name: String,
     pub peers: Vec<Peer>,
+    /// What it is called by us, if not what our clients call us.
+    pub host: Option<String>,
     dialer: Dialer,
 }
 
@@ -80,6 +83,7 @@ impl Upstream {
             id,
             name: upstream.name.clone(),
             peers: upstream.peers.iter().map(Peer::new).collect(),
+            host: upstream.host.clone(),
             dialer: Dialer { trust, timeouts, connector },
         })
     }
@@ -148,6 +152,11 @@ impl Upstream {
 
 impl Peers for Upstream {
     fn any_is(&self, host: &str, port: u16) -> bool {
+        let called = self.host.as_deref().and_then(Authority::parse);
+        let https = self.dialer.trust.is_some();
+        if called.is_some_and(|called| called.has_host(host) && called.port_of(https) == port) {
+            return true;
+        }
         let server_name = self.dialer.trust.as_ref().map(Trust::server_name);
         self.peers.iter().filter(|peer| peer.port == port).any(|peer| {
             let address = peer.known_address().map(|address| address.to_string());

@@ -11,6 +11,7 @@ use crate::config::field::{Field, ShortOrLong, Table};
 use crate::config::file;
 use crate::config::problem::Path;
 use crate::config::settings::{PeerAddress, Upstream, UpstreamTls, Verify};
+use crate::mcp::forwarded::is_authority;
 
 impl Check<'_> {
     pub fn upstreams(&self, table: Table<file::Upstream>, path: &Path) -> Option<Vec<Upstream>> {
@@ -39,13 +40,19 @@ impl Check<'_> {
     }
 
     fn upstream(&self, name: String, upstream: file::Upstream, path: &Path) -> Option<Upstream> {
-        let file::Upstream { peers, tls } = upstream;
+        let file::Upstream { peers, tls, host } = upstream;
         let peers = self.peers(peers, &path.key("peers"));
         let tls = tls.good().and_then(|tls| match tls {
             None => Some(None),
             Some(tls) => self.upstream_tls(tls, &path.key("tls"), peers.as_deref()).map(Some),
         });
-        Some(Upstream { name, peers: peers?, tls: tls? })
+        let host = host.good();
+        if let Some(Some(host)) = &host
+            && !is_authority(host)
+        {
+            self.report.say(&path.key("host"), format!("expected HOST or HOST:PORT, found {host:?}"));
+        }
+        Some(Upstream { name, peers: peers?, tls: tls?, host: host? })
     }
 
     fn peers(
