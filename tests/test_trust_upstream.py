@@ -1,4 +1,4 @@
-"""P5: one trust domain per upstream, on both ways through: whom we believe, what we show, and that no two share a connection."""
+"""P5: one trust domain per upstream: whom we believe, what we show, and that no two domains share a connection."""
 
 import base64
 import hashlib
