@@ -44,10 +44,9 @@ impl App {
         self.members.as_ref().map(|members| members.me.as_str())
     }
 
-    /// Position of a listener in the settings → the listener and its upstream.
-    pub fn listener(&self, index: usize) -> (&Listener, &Upstream) {
-        let listener = &self.settings.listeners[index];
-        (listener, self.upstream(listener.upstream))
+    /// By its position in the settings.
+    pub fn listener(&self, index: usize) -> &Listener {
+        &self.settings.listeners[index]
     }
 
     pub fn upstream(&self, id: UpstreamId) -> &Upstream {

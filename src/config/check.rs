@@ -357,8 +357,8 @@ mod tests {
         let settings = settings.unwrap();
         let listener = &settings.listeners[0];
         assert_eq!(
-            (listener.name.as_str(), listener.upstream, listener.scope),
-            ("[::]:1", UpstreamId(0), true)
+            (listener.name.as_str(), listener.destination.only(), listener.scope),
+            ("[::]:1", Some(UpstreamId(0)), true)
         );
         assert!(listener.tls.is_none() && listener.trusted_proxies.is_empty());
         let upstream = &settings.upstreams[0];

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use health::{Health, McpCheck};
-pub use listener::{Listener, ListenerTls, Protocol, PublicUrl};
+pub use listener::{Listener, ListenerTls, PathTo, Protocol, PublicUrl};
 pub use member::{Member, MemberTls};
 pub use sessions::{Embedded, OnRegistryFailure, Redis, RedisTls, Registry, Sentinel, Sessions};
 
@@ -91,6 +91,10 @@ pub struct Upstream {
     /// Look after the peers, through the same TLS; null = only connections that fail count
     #[serde(default)]
     pub health: Field<Option<Health>>,
+    /// Host that requests are sent for, as by a client of its own: no X-Forwarded-*; null = what our clients call us, for a service that we front
+    #[serde(default)]
+    #[schemars(example = &"payments.example")]
+    pub host: Field<Option<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -120,11 +124,14 @@ pub struct UpstreamTls {
     /// File with the passphrase of the key, if that is encrypted
     #[schemars(example = &"/secrets/key-passphrase")]
     pub key_passphrase_file: Field<Option<String>>,
-    /// DNS name sent (SNI) and verified; default: the host that all peers share
+    /// Name (sent as SNI) or IP address that the certificate must have; default: the host that all peers share
     #[schemars(example = &"gateway.example")]
     pub server_name: Field<Option<String>>,
-    /// What is verified: full (chain and name) or ca_only (chain)
+    /// What is verified: full (chain, and name or address) or ca_only (chain)
     pub verify: Field<Verify>,
+    /// Besides, the server's public key must be one of these (SHA-256 of the key, base64); empty = any
+    #[schemars(example = &["r/mIkG3eEpVdm+u/ko/cwxzOMo1bk4TyHIlByibiA5E="])]
+    pub pins: Field<Vec<Field<String>>>,
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]

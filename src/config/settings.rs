@@ -15,6 +15,7 @@ use crate::material::IdentityFiles;
 use crate::mcp::public_url::PublicUrl;
 use crate::mcp::public_url::address::EndpointForm;
 use crate::routing::allowed::Allowed;
+use crate::routing::destination::Destination;
 use crate::routing::health::Thresholds;
 use crate::routing::route::Routes;
 
@@ -60,7 +61,7 @@ pub struct Listener {
     /// Never empty; no address appears twice in the whole configuration.
     pub addresses: Vec<SocketAddr>,
     pub tls: Option<ListenerTls>,
-    pub upstream: UpstreamId,
+    pub destination: Destination,
     /// Whether `params.server_id` is spliced on this listener's scoped routes.
     pub scope: bool,
     /// Hops whose `X-Forwarded-*` or `Forwarded` is believed.
@@ -83,6 +84,8 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// `None`: only connections that fail count.
     pub health: Option<Health>,
+    /// What it is called by us, as by a client of its own; `None` = what our clients call us.
+    pub host: Option<String>,
 }
 
 /// How the peers of an upstream are checked.
@@ -128,14 +131,16 @@ pub struct UpstreamTls {
     pub ca: Option<PathBuf>,
     /// What we show, if the upstream wants to see something.
     pub identity: Option<IdentityFiles>,
-    /// Never empty: Pingora switches verification off for an empty name.
+    /// DNS name or IP literal. Never empty: Pingora switches verification off for an empty name.
     pub server_name: String,
     pub verify: Verify,
+    /// SHA-256 of the public keys, one of which the server must have; empty = any.
+    pub pins: Vec<[u8; 32]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verify {
-    /// Chain and name.
+    /// Chain and name, or address.
     Full,
     /// Chain only.
     CaOnly,

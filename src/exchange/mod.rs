@@ -23,6 +23,7 @@ use pingora_proxy::Session;
 
 use crate::account::{Record, RouteKind};
 use crate::app::App;
+use crate::config::settings::Listener;
 use crate::error::Fault;
 use crate::mcp::public_url::address::Ours;
 use crate::registry::Transport;
@@ -99,18 +100,17 @@ impl From<Fault> for Stop {
     }
 }
 
-/// Runs the exchange of a client's request at this listener and answers for it where the upstream did not. `Err` = the
+/// Runs the exchange of a client's request that came in here for there, and answers for it where the upstream did not. `Err` = the
 /// connection must be cut.
 pub(crate) async fn run(
     session: &mut Session,
     app: &App,
-    listener: usize,
+    (listener, upstream): (&Listener, &Upstream),
     target: Target,
     public: Public,
     record: &mut Record,
 ) -> pingora_core::Result<()> {
     session.as_downstream_mut().set_write_timeout(Some(app.settings.timeouts.write));
-    let (listener, upstream) = app.listener(listener);
     let side = Side::Client { scope: listener.scope, public: &public };
     let exchange = Exchange { app, upstream, target: &target, side };
     let mut caller = Caller::unread(&session.req_header().method);

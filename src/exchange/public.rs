@@ -29,6 +29,8 @@ pub(crate) struct Public {
     pub host: Option<String>,
     /// A page in a browser will read the answer.
     pub for_page: bool,
+    /// What the upstream is called, if it is to take us for a client of its own.
+    host_upstream: Option<String>,
 }
 
 impl Public {
@@ -40,22 +42,31 @@ impl Public {
         let origin = origin(session, host, listener)?;
         let base = listener.public_url.base(&origin);
         let for_page = head.headers.contains_key(header::ORIGIN);
-        Some(Self { origin, base, host: host.map(str::to_owned), for_page })
+        Some(Self { origin, base, host: host.map(str::to_owned), for_page, host_upstream: None })
+    }
+
+    /// The request is for this upstream, whose paths the outside knows behind `prefix`.
+    pub fn lead(&mut self, prefix: &str, upstream: &Upstream) {
+        self.base.prefix.push_str(prefix);
+        self.host_upstream = upstream.host.clone();
     }
 
     pub fn ours<'p>(&'p self, upstream: &'p Upstream) -> Ours<'p> {
         Ours { base: &self.base, peers: upstream }
     }
 
-    /// The fields that tell the upstream where a request came from; all others that could were dropped.
-    pub fn fields(&self) -> [(&'static str, Cow<'_, str>); 5] {
-        [
-            ("host", self.base.authority.as_str().into()),
+    /// The fields that tell the upstream what it is called and, unless it takes us for its client, where a request came from; all
+    /// others that could were dropped.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+        let host = self.host_upstream.as_ref().unwrap_or(&self.base.authority);
+        let fields = [
+            ("host", Cow::from(host)),
             ("x-forwarded-host", self.base.authority.as_str().into()),
             ("x-forwarded-for", self.origin.client.to_string().into()),
             ("x-forwarded-proto", self.base.scheme().into()),
             ("x-forwarded-port", self.base.port().to_string().into()),
-        ]
+        ];
+        fields.into_iter().take(if self.host_upstream.is_some() { 1 } else { 5 })
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config;
-use crate::config::settings::{Listener, Profile, RegistryKind, Settings};
+use crate::config::settings::{Listener, Profile, RegistryKind, Settings, UpstreamId};
 use crate::material::Shelf;
 use crate::members::Members;
 use crate::registry::{self, GatewayKeys, Registry, RegistryError, SessionKey, Store, Transport};
@@ -56,7 +56,8 @@ fn request(settings: &Settings, question: Question<'_>) -> Result<Request, Strin
         return Err("--session: no such session id can be sent; a request with it is answered 400".into());
     }
     let listener = listener(settings, question.listener)?;
-    let upstream = &settings.upstreams[listener.upstream.0];
+    let (upstream, path) = lead(listener, question.path)?;
+    let upstream = &settings.upstreams[upstream.0];
     Ok(Request {
         key: SessionKey::new(&upstream.name, id),
         listener: listener.name.clone(),
@@ -65,7 +66,7 @@ fn request(settings: &Settings, question: Question<'_>) -> Result<Request, Strin
         me: settings.member.as_ref().map(|member| member.name.clone()),
         on_registry_failure: settings.sessions.on_registry_failure,
         path: question.path.map(str::to_owned),
-        scope: question.path.map(|path| scope(settings, path)).transpose()?,
+        scope: path.map(|path| scope(settings, &path)).transpose()?,
     })
 }
 
@@ -77,11 +78,26 @@ fn listener<'s>(settings: &'s Settings, name: Option<&str>) -> Result<&'s Listen
             .iter()
             .find(|listener| listener.name == name)
             .ok_or_else(|| format!("--listener: there is no `{name}`; there are {}", names())),
-        None if all.iter().any(|listener| listener.upstream != all[0].upstream) => {
+        None if all.iter().any(|listener| listener.destination != all[0].destination) => {
             Err(format!("--listener is required, because they lead to different upstreams: {}", names()))
         }
         None => Ok(&all[0]),
     }
+}
+
+/// The upstream that a request for this path is for, and the path as that knows it.
+fn lead(listener: &Listener, path: Option<&str>) -> Result<(UpstreamId, Option<String>), String> {
+    let name = &listener.name;
+    let Some(path) = path else {
+        let only = listener.destination.only();
+        let several =
+            || format!("--path is required, because it says which upstream of listener {name} is meant");
+        return Ok((only.ok_or_else(several)?, None));
+    };
+    let nowhere = || format!("--path {path}: listener {name} has no upstream for it (404)");
+    let lead = listener.destination.of(path.as_bytes()).ok_or_else(nowhere)?;
+    let inside = lead.inside.map(|inside| String::from_utf8_lossy(&inside).into_owned());
+    Ok((lead.upstream, Some(inside.unwrap_or_else(|| path.to_owned()))))
 }
 
 /// Server id and transport of a request for this path.

@@ -49,6 +49,30 @@ impl PublicUrl {
 
 const WELL_KNOWN: &[u8] = b"/.well-known/";
 
+/// What a prefix has to be, for who wrote another.
+pub const PLAIN: &str =
+    "may have segments of letters, digits and -._~!$&'()*+,;=:@ only, and none that is empty, . or ..";
+
+/// The prefix that a path is: nothing, or `/` and plain segments.
+pub fn prefix(path: &str) -> Option<&str> {
+    let prefix = path.strip_suffix('/').unwrap_or(path);
+    let whole = prefix.is_empty() || prefix.starts_with('/');
+    (whole && prefix.split('/').skip(1).all(is_plain_segment)).then_some(prefix)
+}
+
+/// [`Base::without_prefix`] for any prefix.
+pub fn without_prefix(prefix: &str, target: &[u8]) -> Option<Vec<u8>> {
+    let prefix = Some(prefix.as_bytes()).filter(|prefix| !prefix.is_empty())?;
+    let behind =
+        |path: &[u8]| path.strip_prefix(prefix).filter(|rest| ends_segment(rest)).map(<[u8]>::to_vec);
+    if let Some(rest) = behind(target) {
+        return Some(if rest.starts_with(b"/") { rest } else { [b"/", &rest[..]].concat() });
+    }
+    let name = target.strip_prefix(WELL_KNOWN)?;
+    let (known, rest) = target.split_at(WELL_KNOWN.len() + name.iter().position(|byte| *byte == b'/')?);
+    Some([known, &behind(rest)?].concat())
+}
+
 impl Base {
     /// An `external_url`, or the reason why it is none.
     pub fn parse(url: &str) -> Result<Self, String> {
@@ -60,28 +84,16 @@ impl Base {
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let authority = Authority::parse(authority).ok_or_else(expected)?.to_string();
-        let prefix = path.strip_suffix('/').unwrap_or(path);
-        match prefix.split('/').skip(1).all(is_plain_segment) {
-            true => Ok(Self { https, authority, prefix: prefix.to_owned() }),
-            false => Err(format!(
-                "its path may have segments of letters, digits and -._~!$&'()*+,;=:@ only, and none that is empty, . or \
-                 .., found {url:?}"
-            )),
+        match prefix(path) {
+            Some(prefix) => Ok(Self { https, authority, prefix: prefix.to_owned() }),
+            None => Err(format!("its path {PLAIN}, found {url:?}")),
         }
     }
 
     /// The target of a request without the prefix, if it has it: a proxy in front may take the prefix off, or not. Also from the
     /// well-known addresses of what stands behind the prefix, where it is the second part (RFC 9728 §3.1).
     pub fn without_prefix(&self, target: &[u8]) -> Option<Vec<u8>> {
-        let prefix = Some(self.prefix.as_bytes()).filter(|prefix| !prefix.is_empty())?;
-        let behind =
-            |path: &[u8]| path.strip_prefix(prefix).filter(|rest| ends_segment(rest)).map(<[u8]>::to_vec);
-        if let Some(rest) = behind(target) {
-            return Some(if rest.starts_with(b"/") { rest } else { [b"/", &rest[..]].concat() });
-        }
-        let name = target.strip_prefix(WELL_KNOWN)?;
-        let (known, rest) = target.split_at(WELL_KNOWN.len() + name.iter().position(|byte| *byte == b'/')?);
-        Some([known, &behind(rest)?].concat())
+        without_prefix(&self.prefix, target)
     }
 
     /// Scheme and authority, as a browser would write them.

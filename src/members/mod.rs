@@ -23,7 +23,7 @@ use crate::material::Shelf;
 use crate::registry::{Registry, RegistryError, Store};
 use crate::routing::owner::Listed;
 use crate::upstream::dial::{Dialer, Timeouts, Unreachable};
-use crate::upstream::pool;
+use crate::upstream::pool::Place;
 use crate::upstream::trust::Trust;
 use card::Card;
 use names::Names;
@@ -58,6 +58,7 @@ impl Members {
                 identity: Some(tls.identity.clone()),
                 server_name: tls.server_name.clone(),
                 verify: Verify::Full,
+                pins: Vec::new(),
             };
             Trust::load(&domain, "member", shelf)
         });
@@ -148,12 +149,12 @@ impl Members {
 
     /// A kept-alive connection, if there is one of this thread.
     pub fn pooled(&self, address: SocketAddr) -> Option<Stream> {
-        self.dialer.pooled(&pool::Key::Member(address))
+        self.dialer.pooled(Place::Member(address))
     }
 
     /// Gives a connection back whose answer was read to its end.
     pub fn keep(&self, address: SocketAddr, stream: Stream) {
-        self.dialer.keep(pool::Key::Member(address), stream);
+        self.dialer.keep(Place::Member(address), stream);
     }
 
     pub async fn connect(&self, address: SocketAddr) -> Result<Stream, NoGreeting> {
@@ -162,6 +163,11 @@ impl Members {
             Unreachable { fault: Fault::ConnectTimeout, .. } => NoGreeting::Silent,
             _ => NoGreeting::Broken(error.to_string()),
         })
+    }
+
+    /// Reads the trust material again.
+    pub fn renew(&self) {
+        self.dialer.renew();
     }
 
     /// Sends the head of a request and waits until the other member says that it is there: only then may the body follow.

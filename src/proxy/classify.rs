@@ -15,6 +15,7 @@ use crate::exchange::outbound::origin_form;
 use crate::exchange::public::Public;
 use crate::mcp::forwarded::is_authority;
 use crate::routing::route::{Refused, Route};
+use crate::upstream::Upstream;
 
 /// Why a request is not let in.
 pub(super) struct Refusal {
@@ -48,6 +49,22 @@ pub(super) fn take_off_prefix(head: &mut RequestHeader, public: &Public) -> ping
         Some(inside) => head.set_raw_path(&inside),
         None => Ok(()),
     }
+}
+
+/// The upstream that the path leads to, and the path as that knows it. `None`: it leads nowhere.
+pub(super) fn lead<'a>(
+    head: &mut RequestHeader,
+    app: &'a App,
+    listener: &Listener,
+    public: &mut Public,
+) -> pingora_core::Result<Option<&'a Upstream>> {
+    let Some(lead) = listener.destination.of(origin_form(head)) else { return Ok(None) };
+    let upstream = app.upstream(lead.upstream);
+    public.lead(lead.prefix, upstream);
+    if let Some(inside) = lead.inside {
+        head.set_raw_path(&inside)?;
+    }
+    Ok(Some(upstream))
 }
 
 /// Room 2.

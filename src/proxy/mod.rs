@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -19,6 +20,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::account::{Counted, End, Record, RouteKind};
 use crate::app::App;
+use crate::error::Fault;
 use crate::exchange;
 use classify::Refusal;
 
@@ -87,19 +89,25 @@ impl ProxyHttp for Proxy {
                 }
             };
         };
-        let (settings, upstream) = self.app.listener(listener);
-        record.upstream = Some(upstream.id);
-        let public = match classify::admit(session, &self.app, settings) {
+        let settings = self.app.listener(listener);
+        let mut public = match classify::admit(session, &self.app, settings) {
             Ok(public) => public,
             Err(fault) => return self.refuse(session, fault.into(), record).await,
         };
         record.client = Some(public.origin.client);
         classify::take_off_prefix(session.req_header_mut(), &public)?;
+        let Some(upstream) = classify::lead(session.req_header_mut(), &self.app, settings, &mut public)?
+        else {
+            return self.refuse(session, Fault::NoSuchPath.into(), record).await;
+        };
+        record.upstream = Some(upstream.id);
         match classify::classify(session.req_header(), &self.app, settings, &public) {
             Ok(Some(target)) => {
                 record.route = target.kind();
                 record.server_id.clone_from(&target.server_id);
-                exchange::run(session, &self.app, listener, target, public, record).await.map(|()| true)
+                exchange::run(session, &self.app, (settings, upstream), target, public, record)
+                    .await
+                    .map(|()| true)
             }
             Ok(None) => {
                 context.pass.wanted =
@@ -129,13 +137,12 @@ impl ProxyHttp for Proxy {
         &self,
         _: &mut Session,
         reused: bool,
-        _: &HttpPeer,
+        target: &HttpPeer,
         _: std::os::fd::RawFd,
-        _: Option<&pingora_core::protocols::Digest>,
+        digest: Option<&Digest>,
         context: &mut Context,
     ) -> Result<()> {
-        pass::connected(&self.app, context, reused);
-        Ok(())
+        pass::connected(&self.app, context, reused, target, digest)
     }
 
     async fn upstream_request_filter(
@@ -199,7 +206,7 @@ impl ProxyHttp for Proxy {
         let near = upstream.zip(record.peer).map(|(upstream, peer)| upstream.peers[peer].name.as_str());
         let end = End {
             listener: match self.door {
-                Door::Listener(listener) => &self.app.listener(listener).0.name,
+                Door::Listener(listener) => &self.app.listener(listener).name,
                 Door::Member => "member",
             },
             upstream: upstream.map(|upstream| upstream.name.as_str()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header;
+use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -21,6 +22,7 @@ use crate::exchange::public::{Public, public_head};
 use crate::exchange::relay::connection_fields;
 use crate::logging;
 use crate::routing::hop::HOP;
+use crate::upstream::seal;
 
 use super::Context;
 use super::affinity::Wanted;
@@ -96,11 +98,21 @@ pub(super) fn connect_failed(app: &App, context: &mut Context, mut error: Box<Er
     error
 }
 
-pub(super) fn connected(app: &App, context: &Context, reused: bool) {
+/// Before anything is sent.
+pub(super) fn connected(
+    app: &App,
+    context: &mut Context,
+    reused: bool,
+    target: &HttpPeer,
+    digest: Option<&Digest>,
+) -> Result<()> {
+    let ssl = digest.and_then(|digest| digest.ssl_digest.as_deref());
+    seal::check(target, ssl).map_err(|error| connect_failed(app, context, error))?;
     if let (Some((id, index)), false) = (context.pass.current, reused) {
         app.counters.connects.inc();
         app.upstream(id).peers[index].reached();
     }
+    Ok(())
 }
 
 /// The head as it goes upstream; Pingora itself strips hop-by-hop fields and normalises an upgrade.

@@ -11,7 +11,8 @@ use pingora_core::protocols::Stream;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{BError, Error, ErrorType};
 
-use super::pool;
+use super::pool::{self, Key, Place};
+use super::seal;
 use super::trust::Trust;
 use crate::error::Fault;
 
@@ -52,17 +53,27 @@ impl Dialer {
 
     /// A new connection to a [`Self::target`], whose options may have been changed.
     pub async fn open(&self, target: &HttpPeer) -> Result<Stream, BError> {
-        self.connector.new_stream(target).await
+        let stream = self.connector.new_stream(target).await?;
+        seal::check(target, stream.get_ssl_digest().as_deref())?;
+        Ok(stream)
     }
 
-    /// A kept-alive connection, if there is one of this thread.
-    pub fn pooled(&self, key: &pool::Key) -> Option<Stream> {
-        pool::take(key)
+    /// A kept-alive connection, if there is one of this thread, and of the trust domain as it is now.
+    pub fn pooled(&self, place: Place) -> Option<Stream> {
+        pool::take(&Key { place, domain: self.trust.as_ref().map(Trust::fingerprint) })
     }
 
     /// Gives a connection back whose answer was read to its end.
-    pub fn keep(&self, key: pool::Key, stream: Stream) {
-        pool::put(key, stream, self.timeouts.idle);
+    pub fn keep(&self, place: Place, stream: Stream) {
+        let domain = seal::domain(stream.get_ssl_digest().as_deref());
+        pool::put(Key { place, domain }, stream, self.timeouts.idle);
+    }
+
+    /// Reads the material of the trust domain again.
+    pub fn renew(&self) {
+        if let Some(trust) = &self.trust {
+            trust.renew();
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Upstreams and their peers: trust (`trust`), addresses, load and failed connections (`peer`), checks (`check`) and what they found
-//! (`health`), and kept-alive connections (`pool`).
+//! Upstreams and their peers: trust (`trust`, `seal`), addresses, load and failed connections (`peer`), checks (`check`) and what they
+//! found (`health`), and kept-alive connections (`pool`).
 //! Takes the checked settings, gives connections. [`dial::Dialer`] is the only builder of Pingora peers.
 //! Surprise: the pool is per thread, because every worker thread is a runtime of its own and a socket is best used where it was opened.
 
@@ -8,6 +8,7 @@ pub mod dial;
 pub mod health;
 pub mod peer;
 pub mod pool;
+pub mod seal;
 pub mod trust;
 
 use std::net::SocketAddr;
@@ -20,10 +21,12 @@ use pingora_core::upstreams::peer::HttpPeer;
 use crate::config::settings::{self, Health, Settings, UpstreamId};
 use crate::error::Fault;
 use crate::material::Shelf;
+use crate::mcp::authority::Authority;
 use crate::mcp::public_url::address::{Peers, is_name_of_peer};
 use crate::routing::balance::{Candidate, choose, rendezvous};
 use dial::{Dialer, Timeouts, Unreachable};
 use peer::Peer;
+use pool::Place;
 use trust::Trust;
 
 /// All upstreams of the configuration, by [`UpstreamId`].
@@ -46,6 +49,11 @@ impl Upstreams {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.0.iter()
     }
+
+    /// Reads all trust material again.
+    pub fn renew(&self) {
+        self.0.iter().for_each(|upstream| upstream.dialer.renew());
+    }
 }
 
 /// An MCP service that we front.
@@ -55,6 +63,8 @@ pub struct Upstream {
     pub peers: Vec<Peer>,
     /// How they are checked.
     pub health: Option<Health>,
+    /// What it is called by us, if not what our clients call us.
+    pub host: Option<String>,
     dialer: Dialer,
 }
 
@@ -79,6 +89,7 @@ impl Upstream {
             name: upstream.name.clone(),
             peers: upstream.peers.iter().map(|peer| Peer::new(peer, upstream.health.as_ref())).collect(),
             health: upstream.health.clone(),
+            host: upstream.host.clone(),
             dialer: Dialer { trust, timeouts, connector },
         })
     }
@@ -95,12 +106,12 @@ impl Upstream {
 
     /// A kept-alive connection to peer `index`, if there is one of this thread.
     pub fn pooled(&self, index: usize) -> Option<Stream> {
-        self.dialer.pooled(&pool::Key::Peer(self.id, index))
+        self.dialer.pooled(Place::Peer(self.id, index))
     }
 
     /// Gives a connection back whose answer was read to its end.
     pub fn keep(&self, index: usize, stream: Stream) {
-        self.dialer.keep(pool::Key::Peer(self.id, index), stream);
+        self.dialer.keep(Place::Peer(self.id, index), stream);
     }
 
     /// Opens a connection to peer `index` and records how that went.
@@ -126,7 +137,7 @@ impl Upstream {
     fn host_of(&self, index: usize) -> String {
         let peer = &self.peers[index];
         match (&self.dialer.trust, peer.host.contains(':')) {
-            (Some(trust), _) => format!("{}:{}", trust.server_name, peer.port),
+            (Some(trust), _) => format!("{}:{}", trust.server_name(), peer.port),
             (None, true) => format!("[{}]:{}", peer.host, peer.port),
             (None, false) => format!("{}:{}", peer.host, peer.port),
         }
@@ -169,7 +180,12 @@ fn owner(upstream: &str) -> String {
 
 impl Peers for Upstream {
     fn any_is(&self, host: &str, port: u16) -> bool {
-        let server_name = self.dialer.trust.as_ref().map(|trust| trust.server_name.as_str());
+        let called = self.host.as_deref().and_then(Authority::parse);
+        let https = self.dialer.trust.is_some();
+        if called.is_some_and(|called| called.has_host(host) && called.port_of(https) == port) {
+            return true;
+        }
+        let server_name = self.dialer.trust.as_ref().map(Trust::server_name);
         self.peers.iter().filter(|peer| peer.port == port).any(|peer| {
             let address = peer.known_address().map(|address| address.to_string());
             let names = [Some(peer.host.as_str()), address.as_deref(), server_name];

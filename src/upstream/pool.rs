@@ -12,9 +12,17 @@ use tokio::io::AsyncReadExt;
 
 use crate::config::settings::UpstreamId;
 
-/// Who is at the other end: one identity and one address, so that trust domains never share a connection.
+/// Which connections are alike: those to one place in one trust domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Key {
+pub struct Key {
+    pub place: Place,
+    /// Its fingerprint; `None` = plaintext.
+    pub domain: Option<u64>,
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
     /// A peer of an upstream, by its position.
     Peer(UpstreamId, usize),
     /// Another member.

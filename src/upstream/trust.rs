@@ -1,73 +1,120 @@
-//! The trust domain of an upstream: the CAs that we accept and the client identity that we show.
-//! Takes the checked paths, reads the material once per generation, gives Pingora peers that carry it.
-//! Surprise: Pingora's reuse hash knows neither the CA nor the key, so the fingerprint of the whole domain goes into `group_key`.
+//! The trust domain of an upstream: the CAs that we accept, the client identity that we show, the name, address or key that we demand.
+//! Takes the checked settings and the shelf, gives Pingora peers that carry all of it. The material is read once per generation, and once
+//! more when that retires.
+//! Surprise: Pingora's reuse hash knows neither the CA nor the key, and client certificates by their serial numbers only, so the
+//! fingerprint of the whole domain goes into `group_key`: two domains never share a connection, not even one's past and present.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use openssl::error::ErrorStack;
 use openssl::sha::Sha256;
 use openssl::x509::X509;
+use pingora_core::protocols::tls::HandshakeCompleteHook;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::CertKey;
 
+use super::seal::{self, Demands};
 use crate::config::settings::{UpstreamTls, Verify};
 use crate::material::Shelf;
 
 pub struct Trust {
-    pub server_name: String,
-    verify: Verify,
+    tls: UpstreamTls,
+    /// Whose it is, for messages.
+    by: String,
+    domain: RwLock<Arc<Domain>>,
+}
+
+/// A domain as it was read at one time.
+struct Domain {
     ca: Option<Arc<Box<[X509]>>>,
     identity: Option<Arc<CertKey>>,
+    seal: HandshakeCompleteHook,
     fingerprint: u64,
 }
 
 impl Trust {
-    /// Takes the material of a domain off the shelf.
-    ///
     /// # Errors
     /// For the log, with the name of the file.
     pub fn load(tls: &UpstreamTls, by: &str, shelf: &mut Shelf) -> Result<Self, String> {
-        let ca = tls.ca.as_ref().map(|file| shelf.authorities(by, file)).transpose()?;
-        let identity = tls.identity.as_ref().map(|files| shelf.identity(by, files)).transpose()?;
-        let ca = ca.map(|ca| ca.certificates().to_vec());
-        let chain = identity.as_ref().map(|identity| identity.chain().to_vec());
-        let fingerprint =
-            fingerprint(tls, ca.as_deref(), chain.as_deref()).map_err(|error| format!("{by}: {error}"))?;
-        let identity =
-            chain.zip(identity).map(|(chain, identity)| CertKey::new(chain, identity.key().clone()));
-        Ok(Self {
-            server_name: tls.server_name.clone(),
-            verify: tls.verify,
-            ca: ca.map(|ca| Arc::new(ca.into_boxed_slice())),
-            identity: identity.map(Arc::new),
-            fingerprint,
-        })
+        let domain = Domain::load(tls, by, shelf)?;
+        Ok(Self { tls: tls.clone(), by: by.to_owned(), domain: RwLock::new(Arc::new(domain)) })
+    }
+
+    /// Reads the files again, for a generation that has been followed by one with newer ones: its last clients' requests meet upstreams
+    /// that may no longer accept what it has shown them up to now.
+    pub fn renew(&self) {
+        match Domain::load(&self.tls, &self.by, &mut Shelf::default()) {
+            Ok(domain) => {
+                *self.domain.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(domain);
+            }
+            Err(reason) => log::warn!("{reason}; what was read before stays in use"),
+        }
+    }
+
+    pub fn server_name(&self) -> &str {
+        &self.tls.server_name
+    }
+
+    /// Names the domain; never the same for two that differ in anything.
+    pub fn fingerprint(&self) -> u64 {
+        self.domain().fingerprint
     }
 
     /// A peer of this domain at `address`.
     pub fn target(&self, address: SocketAddr) -> HttpPeer {
-        let mut target = HttpPeer::new(address, true, self.server_name.clone());
-        target.group_key = self.fingerprint;
-        target.client_cert_key = self.identity.clone();
-        target.options.ca = self.ca.clone();
+        let domain = self.domain();
+        let by_address = self.tls.server_name.parse::<IpAddr>().is_ok();
+        let mut target = HttpPeer::new(address, true, self.tls.server_name.clone());
+        target.group_key = domain.fingerprint;
+        target.client_cert_key = domain.identity.clone();
+        target.options.ca = domain.ca.clone();
         target.options.verify_cert = true;
-        target.options.verify_hostname = self.verify == Verify::Full;
+        target.options.verify_hostname = self.tls.verify == Verify::Full && !by_address;
+        target.options.upstream_tls_handshake_complete_hook = Some(domain.seal.clone());
         target
+    }
+
+    fn domain(&self) -> Arc<Domain> {
+        self.domain.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Domain {
+    fn load(tls: &UpstreamTls, by: &str, shelf: &mut Shelf) -> Result<Self, String> {
+        let ca = tls.ca.as_ref().map(|file| shelf.authorities(by, file)).transpose()?;
+        let identity = tls.identity.as_ref().map(|files| shelf.identity(by, files)).transpose()?;
+        let ca = ca.map(|ca| ca.certificates().to_vec());
+        let chain = identity.as_ref().map(|identity| identity.chain().to_vec());
+        let fingerprint = fingerprint(tls, ca.as_deref(), chain.as_deref());
+        let fingerprint = fingerprint.map_err(|error| format!("{by}: {error}"))?;
+        let identity =
+            chain.zip(identity).map(|(chain, identity)| CertKey::new(chain, identity.key().clone()));
+        let address = tls.server_name.parse().ok().filter(|_| tls.verify == Verify::Full);
+        Ok(Self {
+            ca: ca.map(|ca| Arc::new(ca.into_boxed_slice())),
+            identity: identity.map(Arc::new),
+            seal: seal::hook(fingerprint, Demands { address, pins: tls.pins.clone() }),
+            fingerprint,
+        })
     }
 }
 
 /// Of all that makes two domains different. The key is in it as the public key of the certificate.
 fn fingerprint(tls: &UpstreamTls, ca: Option<&[X509]>, chain: Option<&[X509]>) -> Result<u64, ErrorStack> {
     let mut hash = Sha256::new();
+    // Each part with its length or number before it, so that no part can be taken for its neighbour.
+    hash.update(&tls.server_name.len().to_be_bytes());
     hash.update(tls.server_name.as_bytes());
-    hash.update(&[0, u8::from(tls.verify == Verify::Full)]);
+    hash.update(&[u8::from(tls.verify == Verify::Full)]);
+    hash.update(&tls.pins.len().to_be_bytes());
+    tls.pins.iter().for_each(|pin| hash.update(pin));
     for certificates in [ca, chain] {
-        // How many there are, so that a CA is never taken for a client certificate; none is not an empty list.
-        let count = certificates.map_or(u64::MAX, |list| list.len() as u64);
-        hash.update(&count.to_be_bytes());
+        hash.update(&certificates.map_or(usize::MAX, <[X509]>::len).to_be_bytes());
         for certificate in certificates.into_iter().flatten() {
-            hash.update(&certificate.to_der()?);
+            let der = certificate.to_der()?;
+            hash.update(&der.len().to_be_bytes());
+            hash.update(&der);
         }
     }
     let digest = hash.finish();

@@ -14,6 +14,7 @@ use super::checks::Checks;
 use crate::account::Live;
 use crate::app::App;
 use crate::logging;
+use crate::members::Members;
 use crate::supervisor::control::{self, Report};
 
 /// No connection for this long: a client that was just told to reconnect is somebody else's now.
@@ -64,6 +65,8 @@ impl ShutdownSignalWatch for Retire {
             }
         }
         self.app.drain();
+        self.app.upstreams.renew();
+        self.app.members.iter().for_each(Members::renew);
         self.withdraw().await;
         let (app, channel, checks) = (self.app.clone(), self.channel.clone(), self.checks.clone());
         std::thread::spawn(move || exit_when_drained(&app, &channel, &checks));

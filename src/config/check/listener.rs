@@ -10,6 +10,8 @@ use crate::config::file;
 use crate::config::problem::Path;
 use crate::config::settings::{Listener, ListenerTls, UpstreamId};
 use crate::material::Purpose;
+use crate::mcp::public_url::{self, PLAIN};
+use crate::routing::destination::Destination;
 
 /// What must be unique, with the place where it was seen first.
 #[derive(Default)]
@@ -70,6 +72,7 @@ impl Check<'_> {
             address,
             tls,
             upstream,
+            paths,
             scope,
             trusted_proxies,
             public_url,
@@ -85,8 +88,7 @@ impl Check<'_> {
             None => Some(None),
             Some(tls) => self.listener_tls(tls, &path.key("tls")).map(Some),
         });
-        let upstream =
-            upstream.good().and_then(|name| self.upstream_of(name, &path.key("upstream"), upstreams?));
+        let destination = self.destination(upstream, paths, path, upstreams);
         let trusted_proxies = self.networks(trusted_proxies, &path.key("trusted_proxies"));
         let public_url = self.public_url(public_url, &path.key("public_url"));
         let hosts = self.allowed_hosts(allowed_hosts, &path.key("allowed_hosts"));
@@ -98,7 +100,7 @@ impl Check<'_> {
             public_url,
             addresses,
             tls: tls?,
-            upstream: upstream?,
+            destination: destination?,
             scope: scope.good()?,
             trusted_proxies: trusted_proxies?,
         })
@@ -153,23 +155,67 @@ impl Check<'_> {
         Some(ListenerTls { identity })
     }
 
-    fn upstream_of(&self, name: Option<String>, path: &Path, upstreams: &[String]) -> Option<UpstreamId> {
-        let known = upstreams.join(", ");
-        let position = match (&name, upstreams) {
+    fn destination(
+        &self,
+        upstream: Field<Option<String>>,
+        paths: Field<Vec<Field<file::PathTo>>>,
+        path: &Path,
+        upstreams: Option<&[String]>,
+    ) -> Option<Destination> {
+        let (paths_at, upstream_at) = (path.key("paths"), path.key("upstream"));
+        let mut taken: Vec<(String, Path)> = Vec::new();
+        let paths = paths.good().map(|paths| {
+            let places = paths.into_iter().enumerate();
+            let checked = places.map(|(index, entry)| {
+                self.path_to(entry.good()?, &paths_at.index(index), &mut taken, upstreams)
+            });
+            checked.collect::<Vec<Option<(String, UpstreamId)>>>()
+        });
+        let rest = match (upstream.good()?, upstreams?) {
             (_, []) => None,
-            (None, [_]) => Some(0),
-            (None, _) => {
-                self.report.say(path, format!("is required, because there are several upstreams: {known}"));
-                None
-            }
-            (Some(name), _) => {
-                let position = upstreams.iter().position(|other| other == name);
-                if position.is_none() {
-                    self.report.say(path, format!("unknown upstream {name:?}; known: {known}"));
-                }
-                position
+            (Some(name), upstreams) => Some(self.upstream_named(&name, &upstream_at, upstreams)?),
+            (None, _) if paths.as_ref().is_none_or(|paths| !paths.is_empty()) => None,
+            (None, [_]) => Some(UpstreamId(0)),
+            (None, upstreams) => {
+                let known = upstreams.join(", ");
+                self.report
+                    .say(&upstream_at, format!("is required, because there are several upstreams: {known}"));
+                return None;
             }
         };
+        Some(Destination::new(paths?.into_iter().collect::<Option<_>>()?, rest))
+    }
+
+    fn path_to(
+        &self,
+        entry: file::PathTo,
+        path: &Path,
+        taken: &mut Vec<(String, Path)>,
+        upstreams: Option<&[String]>,
+    ) -> Option<(String, UpstreamId)> {
+        let file::PathTo { path: prefix, upstream } = entry;
+        let (prefix_at, upstream_at) = (path.key("path"), path.key("upstream"));
+        let prefix = prefix.required(&prefix_at, self.report).and_then(|text| {
+            let prefix = public_url::prefix(&text).filter(|prefix| !prefix.is_empty());
+            let sentence = || format!("expected a path such as /payments; it {PLAIN}, found {text:?}");
+            self.ask(prefix.map(str::to_owned).ok_or_else(sentence), &prefix_at)
+        });
+        if let Some(prefix) = &prefix {
+            match taken.iter().find(|(other, _)| other == prefix) {
+                Some((_, first)) => self.report.say(&prefix_at, format!("is the same as {first}")),
+                None => taken.push((prefix.clone(), prefix_at)),
+            }
+        }
+        let upstream = upstream.required(&upstream_at, self.report);
+        let upstream = upstream.and_then(|name| self.upstream_named(&name, &upstream_at, upstreams?));
+        Some((prefix?, upstream?))
+    }
+
+    fn upstream_named(&self, name: &str, path: &Path, upstreams: &[String]) -> Option<UpstreamId> {
+        let position = upstreams.iter().position(|other| other == name);
+        if position.is_none() && !upstreams.is_empty() {
+            self.report.say(path, format!("unknown upstream {name:?}; known: {}", upstreams.join(", ")));
+        }
         position.map(UpstreamId)
     }
 

@@ -2,11 +2,16 @@
 //! Takes the table of the file, gives upstreams in its order, so that a listener may name one by position.
 //! Surprise: a TLS upstream never goes without a server name, because Pingora does not verify a peer that has none.
 
+use std::net::IpAddr;
+
+use openssl::base64;
+
 use super::{Check, address};
 use crate::config::field::{Field, ShortOrLong, Table};
 use crate::config::file;
 use crate::config::problem::Path;
 use crate::config::settings::{PeerAddress, Upstream, UpstreamTls, Verify};
+use crate::mcp::forwarded::is_authority;
 
 impl Check<'_> {
     pub fn upstreams(&self, table: Table<file::Upstream>, path: &Path) -> Option<Vec<Upstream>> {
@@ -35,7 +40,7 @@ impl Check<'_> {
     }
 
     fn upstream(&self, name: String, upstream: file::Upstream, path: &Path) -> Option<Upstream> {
-        let file::Upstream { peers, tls, health } = upstream;
+        let file::Upstream { peers, tls, health, host } = upstream;
         let peers = self.peers(peers, &path.key("peers"));
         let tls = tls.good().and_then(|tls| match tls {
             None => Some(None),
@@ -45,7 +50,13 @@ impl Check<'_> {
             None => Some(None),
             Some(health) => self.health(health, &path.key("health")).map(Some),
         });
-        Some(Upstream { name, peers: peers?, tls: tls?, health: health? })
+        let host = host.good();
+        if let Some(Some(host)) = &host
+            && !is_authority(host)
+        {
+            self.report.say(&path.key("host"), format!("expected HOST or HOST:PORT, found {host:?}"));
+        }
+        Some(Upstream { name, peers: peers?, tls: tls?, health: health?, host: host? })
     }
 
     fn peers(
@@ -100,7 +111,7 @@ impl Check<'_> {
         path: &Path,
         peers: Option<&[PeerAddress]>,
     ) -> Option<UpstreamTls> {
-        let file::UpstreamTls { ca, cert, key, key_passphrase_file, server_name, verify } = tls;
+        let file::UpstreamTls { ca, cert, key, key_passphrase_file, server_name, verify, pins } = tls;
         let ca = self.authorities(ca, &path.key("ca"));
         let identity = self.identity(cert, key, key_passphrase_file, path);
         let server_name =
@@ -109,7 +120,19 @@ impl Check<'_> {
             file::Verify::Full => Verify::Full,
             file::Verify::CaOnly => Verify::CaOnly,
         };
-        Some(UpstreamTls { ca: ca?, identity: identity?, server_name: server_name?, verify })
+        let pins = self.pins(pins, &path.key("pins"));
+        Some(UpstreamTls { ca: ca?, identity: identity?, server_name: server_name?, verify, pins: pins? })
+    }
+
+    fn pins(&self, pins: Field<Vec<Field<String>>>, path: &Path) -> Option<Vec<[u8; 32]>> {
+        let checked = pins.good()?.into_iter().enumerate().map(|(index, text)| {
+            let text = text.good()?;
+            let pin = base64::decode_block(&text).ok().and_then(|bytes| bytes.try_into().ok());
+            let pin = pin.ok_or_else(|| format!("expected a SHA-256 in base64, found {text:?}"));
+            self.ask(pin, &path.index(index))
+        });
+        // Every one is looked at before one that is wrong makes the list wrong.
+        checked.collect::<Vec<_>>().into_iter().collect()
     }
 
     fn server_name(
@@ -119,15 +142,16 @@ impl Check<'_> {
         peers: Option<&[PeerAddress]>,
     ) -> Option<String> {
         if let Some(name) = name {
-            self.dns_name(&name, path);
-            return Some(name);
+            if !address::is_dns_name(&name) && name.parse::<IpAddr>().is_err() {
+                self.report.say(path, format!("expected a DNS name or an IP address, found {name:?}"));
+            }
+            return Some(name.trim_end_matches('.').to_owned());
         }
         let (first, others) = peers?.split_first()?;
-        let shared = others.iter().all(|peer| peer.host.eq_ignore_ascii_case(&first.host));
-        if shared && address::is_dns_name(&first.host) {
+        if others.iter().all(|peer| peer.host.eq_ignore_ascii_case(&first.host)) {
             return Some(first.host.trim_end_matches('.').to_owned());
         }
-        self.report.say(path, "is required, because the peers do not share one DNS name");
+        self.report.say(path, "is required, because the peers do not share one host");
         None
     }
 }

@@ -20,10 +20,13 @@ pub struct Listener {
     /// Serve TLS (HTTP/1.1 and h2); null = plaintext
     #[serde(default)]
     pub tls: Field<Option<ListenerTls>>,
-    /// Name of the upstream behind; may be left out if there is only one
+    /// Name of the upstream behind; may be left out if there is only one, or if paths say it all
     #[serde(default)]
     #[schemars(example = &"gateway")]
     pub upstream: Field<Option<String>>,
+    /// Upstreams by the path that is put before theirs; all other paths go to upstream, or without one nowhere
+    #[serde(default)]
+    pub paths: Field<Vec<Field<PathTo>>>,
     /// Whether the server id of the path is spliced into params.server_id
     #[serde(default = "yes")]
     pub scope: Field<bool>,
@@ -41,6 +44,17 @@ pub struct Listener {
     #[serde(default)]
     #[schemars(example = &["https://app.example.com"])]
     pub allowed_origins: Field<Option<Vec<Field<String>>>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PathTo {
+    /// What stands before the upstream's own paths; it is taken off requests, and put before every address that leaves
+    #[schemars(example = &"/payments")]
+    pub path: Field<String>,
+    /// Name of the upstream
+    #[schemars(example = &"gateway")]
+    pub upstream: Field<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
