@@ -28,6 +28,8 @@ pub struct Counters {
     pub sessions_lost: IntCounter,
     pub tasks_claimed: IntCounter,
     pub refused_heads: IntCounterVec,
+    pub tls_handshakes: IntCounterVec,
+    pub tls_failures: IntCounterVec,
 }
 
 /// One of what a gauge counts, for as long as it lives.
@@ -127,6 +129,16 @@ impl Counters {
             refused_heads: labelled(
                 "outrigger_refused_heads_total",
                 "Connections closed because of their request head, by reason",
+                &["reason"],
+            )?,
+            tls_handshakes: labelled(
+                "outrigger_tls_handshakes_total",
+                "TLS handshakes with clients and members, by version and by whether a session was resumed",
+                &["version", "resumed"],
+            )?,
+            tls_failures: labelled(
+                "outrigger_tls_handshake_failures_total",
+                "TLS handshakes with clients and members that came to nothing, by reason",
                 &["reason"],
             )?,
             registry,

@@ -5,12 +5,14 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, header};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::config::settings::Listener;
+use crate::mcp::client_cert::{self, ClientCert};
 use crate::mcp::cors;
 use crate::mcp::forwarded::{self, Claims, Origin};
 use crate::mcp::public_url::Base;
@@ -29,6 +31,13 @@ pub(crate) struct Public {
     pub host: Option<String>,
     /// A page in a browser will read the answer.
     pub for_page: bool,
+    /// By its certificate, if the upstream is told.
+    client_cert: Option<Arc<ClientCert>>,
+}
+
+/// Who the client is by the certificate that it showed in its handshake.
+pub(crate) fn client_cert(session: &Session) -> Option<Arc<ClientCert>> {
+    session.digest()?.ssl_digest.as_ref()?.extension.get::<Arc<ClientCert>>().cloned()
 }
 
 impl Public {
@@ -40,7 +49,10 @@ impl Public {
         let origin = origin(session, host, listener)?;
         let base = listener.public_url.base(&origin);
         let for_page = head.headers.contains_key(header::ORIGIN);
-        Some(Self { origin, base, host: host.map(str::to_owned), for_page })
+        let told =
+            listener.tls.as_ref().and_then(|tls| tls.clients.as_ref()).is_some_and(|clients| clients.forward);
+        let client_cert = if told { client_cert(session) } else { None };
+        Some(Self { origin, base, host: host.map(str::to_owned), for_page, client_cert })
     }
 
     pub fn ours<'p>(&'p self, upstream: &'p Upstream) -> Ours<'p> {
@@ -48,14 +60,18 @@ impl Public {
     }
 
     /// The fields that tell the upstream where a request came from; all others that could were dropped.
-    pub fn fields(&self) -> [(&'static str, Cow<'_, str>); 5] {
-        [
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+        let client_cert = self.client_cert.as_deref();
+        let by_certificate =
+            client_cert.map(|client| (client_cert::FORWARDED, client.forwarded.as_str().into()));
+        let by_connection = [
             ("host", self.base.authority.as_str().into()),
             ("x-forwarded-host", self.base.authority.as_str().into()),
             ("x-forwarded-for", self.origin.client.to_string().into()),
             ("x-forwarded-proto", self.base.scheme().into()),
             ("x-forwarded-port", self.base.port().to_string().into()),
-        ]
+        ];
+        by_connection.into_iter().chain(by_certificate)
     }
 }
 

@@ -20,6 +20,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use crate::account::{Counted, End, Record, RouteKind};
 use crate::app::App;
 use crate::exchange;
+use crate::exchange::public::client_cert;
 use classify::Refusal;
 
 /// Where a request comes in.
@@ -87,6 +88,7 @@ impl ProxyHttp for Proxy {
                 }
             };
         };
+        record.client_cert = client_cert(session);
         let (settings, upstream) = self.app.listener(listener);
         record.upstream = Some(upstream.id);
         let public = match classify::admit(session, &self.app, settings) {
