@@ -1,4 +1,4 @@
-"""Clients by certificate: who comes in and who does not, what the access log says, and that resuming changes nothing."""
+"""Clients by certificate: who comes in and who does not, what the log says of them; resuming changes nothing."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""`forward_client_cert`: the upstream is told who the client is, whichever way a request goes, never by the client itself."""
+"""`forward_client_cert`: the upstream is told who the client is, whichever way a request goes, but not by itself."""
 
 import hashlib
 import ssl
