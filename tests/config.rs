@@ -14,12 +14,12 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::symm::Cipher;
-use openssl::x509::extension::ExtendedKeyUsage;
+use openssl::x509::extension::{ExtendedKeyUsage, SubjectAlternativeName};
 use openssl::x509::{X509, X509Name};
 use outrigger::config;
 use outrigger::config::settings::{
     Discovery, LogFormat, OnRegistryFailure, Probe, Profile, RedisLogin, RedisServer, RegistryKind, Secret,
-    Topology, UpstreamId, Verify,
+    TlsVersion, Topology, UpstreamId, Verify,
 };
 use outrigger::config::sockets::wanted;
 use outrigger::routing::destination::Destination;
@@ -53,6 +53,10 @@ fn every_file_of_conf_is_right() {
     let conf = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("conf"), "yaml");
     let names: Vec<&str> = conf.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
     assert!(names.contains(&"outrigger.yaml") && names.contains(&"full.yaml"), "{names:?}");
+    // Some name what this makes.
+    let generate = Path::new(env!("CARGO_MANIFEST_DIR")).join("certs/generate.sh");
+    let generated = Command::new(generate).arg("certs/dev").current_dir(&world.folder).output().unwrap();
+    assert!(generated.status.success(), "{generated:?}");
     for (file, name) in conf.iter().zip(names) {
         world.copy(file, name);
         world.finds_right(name);
@@ -95,7 +99,13 @@ fn a_right_file_gives_the_settings_it_says() {
     let [public, egress] = &settings.listeners[..] else { panic!("{:?}", settings.listeners) };
     assert_eq!((public.name.as_str(), public.scope), ("public", true));
     assert_eq!(public.destination, Destination::new(Vec::new(), Some(UpstreamId(1))));
-    let identity = &public.tls.as_ref().unwrap().identity;
+    let tls = public.tls.as_ref().unwrap();
+    let [identity, other] = &tls.certificates[..] else { panic!("{:?}", tls.certificates) };
+    assert_eq!(other.cert, world.folder.join("certs/other.crt"));
+    assert_eq!((tls.min_version, tls.session_tickets), (TlsVersion::V1_3, false));
+    let clients = tls.clients.as_ref().unwrap();
+    assert_eq!((clients.required, clients.forward), (false, true));
+    assert_eq!(clients.ca, world.folder.join("certs/clients-ca.crt"));
     assert_eq!(identity.key, world.folder.join("certs/encrypted.key"));
     assert_eq!(identity.passphrase.as_deref(), Some(&*world.folder.join("certs/key-passphrase")));
     assert!(public.trusted_proxies[0].contains(&"10.1.2.3".parse::<std::net::IpAddr>().unwrap()));
@@ -128,6 +138,7 @@ fn a_right_file_gives_the_settings_it_says() {
     let late = [times.request_head, times.request_body, times.write, times.upstream_idle];
     assert_eq!(early, [1, 2, 3, 4].map(Duration::from_millis));
     assert_eq!(late, [5, 6, 7, 8].map(Duration::from_millis));
+    assert_eq!(times.handshake, Duration::from_millis(9));
     assert_eq!((settings.drain.timeout, settings.drain.max_generations), (Duration::from_secs(9), 1));
     assert_eq!(settings.shutdown_timeout, Duration::from_secs(10));
     assert_eq!(settings.reload.ready_timeout, Duration::from_secs(11));
@@ -234,7 +245,16 @@ threads: ${THREADS}
 listeners:
   - name: public
     address: 0.0.0.0:8443
-    tls: { cert: "${CERTS}/encrypted.crt", key: "${CERTS}/encrypted.key", key_passphrase_file: "${CERTS}/key-passphrase" }
+    tls:
+      cert: ${CERTS}/encrypted.crt
+      key: ${CERTS}/encrypted.key
+      key_passphrase_file: ${CERTS}/key-passphrase
+      certificates: [{ cert: "${CERTS}/other.crt", key: "${CERTS}/other.key" }]
+      client_ca: ${CERTS}/clients-ca.crt
+      client_auth: optional
+      forward_client_cert: true
+      min_version: 1.3
+      session_tickets: false
     upstream: gateway
     trusted_proxies: [10.0.0.0/8]
   - address: [127.0.0.1:9101, "[::1]:9101"]
@@ -266,6 +286,7 @@ timeouts:
   request_body: 6ms
   write: 7ms
   upstream_idle: 8ms
+  handshake: 9ms
 drain: { timeout: 9s, max_generations: 1 }
 shutdown: { timeout: 10s }
 reload: { ready_timeout: 11s }
@@ -338,6 +359,9 @@ impl World {
             ("tls", TODAY, None),
             ("client", TODAY, None),
             ("ca", TODAY, None),
+            ("clients-ca", TODAY, None),
+            ("other", TODAY, None),
+            ("nameless", TODAY, None),
             ("expired", ("19990101000000Z", "20000101000000Z"), None),
             ("early", ("29980101000000Z", "29990101000000Z"), None),
             ("only-server", TODAY, Some("serverAuth")),
@@ -418,6 +442,12 @@ fn identity(name: &str, dates: (&str, &str), usage: Option<&str>) -> (X509, PKey
     cert.set_not_after(&Asn1Time::from_str(dates.1).unwrap()).unwrap();
     if let Some(usage) = usage {
         cert.append_extension(ExtendedKeyUsage::new().other(usage).build().unwrap()).unwrap();
+    }
+    if name != "nameless" {
+        let names = SubjectAlternativeName::new()
+            .dns(&format!("{name}.example"))
+            .build(&cert.x509v3_context(None, None));
+        cert.append_extension(names.unwrap()).unwrap();
     }
     cert.sign(&key, MessageDigest::sha256()).unwrap();
     (cert.build(), key)

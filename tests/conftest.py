@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness import Outrigger, Pki, Process, RawUpstream  # noqa: E402
 from harness.mcp import SERVER_KINDS, McpServers  # noqa: E402
 from harness.members import Members  # noqa: E402
+from harness.pki import Generated  # noqa: E402
 from harness.places import Namespaces  # noqa: E402
 from harness.processes import STARTED  # noqa: E402
 from harness.raw import DIALLED  # noqa: E402
@@ -22,6 +23,12 @@ from harness.redis import Cluster, RedisServer, Sentinels  # noqa: E402
 def pki(tmp_path_factory) -> Pki:
     """The certificate authority of this session."""
     return Pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory) -> Generated:
+    """What certs/generate.sh makes."""
+    return Generated(tmp_path_factory.mktemp("generated"))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Metrics over reloads and crashes, in both formats: what was shown is never taken back, what ends well counts exactly."""
+"""Metrics over reloads and crashes, in both formats: what was shown is not taken back, what ends well counts exactly."""
 
 import os
 import re

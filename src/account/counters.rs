@@ -29,6 +29,8 @@ pub struct Counters {
     pub sessions_lost: IntCounter,
     pub tasks_claimed: IntCounter,
     pub refused_heads: IntCounterVec,
+    pub tls_handshakes: IntCounterVec,
+    pub tls_failures: IntCounterVec,
     health_checks: IntCounterVec,
     health_check_duration: HistogramVec,
 }
@@ -152,6 +154,16 @@ impl Counters {
                 &["upstream", "peer", "result"],
             )?,
             health_check_duration,
+            tls_handshakes: labelled(
+                "outrigger_tls_handshakes_total",
+                "TLS handshakes with clients and members, by version and by whether a session was resumed",
+                &["version", "resumed"],
+            )?,
+            tls_failures: labelled(
+                "outrigger_tls_handshake_failures_total",
+                "TLS handshakes with clients and members that came to nothing, by reason",
+                &["reason"],
+            )?,
             registry,
         })
     }

@@ -8,12 +8,14 @@ mod snapshot;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use once_cell::sync::Lazy;
 use serde::Serialize;
 
 use crate::config::settings::UpstreamId;
+use crate::mcp::client_cert::ClientCert;
 use crate::routing::hop::Hop;
 use crate::routing::session::Era;
 pub use counters::{Counted, Counters, Live};
@@ -59,6 +61,7 @@ pub struct Record {
     pub started: Instant,
     pub id: u64,
     pub client: Option<IpAddr>,
+    pub client_cert: Option<Arc<ClientCert>>,
     pub method: http::Method,
     pub route: RouteKind,
     pub server_id: Option<String>,
@@ -93,6 +96,7 @@ impl Default for Record {
             started: Instant::now(),
             id: next_id(),
             client: None,
+            client_cert: None,
             method: http::Method::GET,
             route: RouteKind::Pass,
             server_id: None,
@@ -138,6 +142,7 @@ impl Record {
             request: format_args!("{:016x}", self.id),
             listener,
             client: self.client,
+            client_cert: self.client_cert.as_deref(),
             method: self.method.as_str(),
             route: self.route,
             server_id: self.server_id.as_deref(),
@@ -178,6 +183,8 @@ struct Line<'a> {
     listener: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_cert: Option<&'a ClientCert>,
     method: &'a str,
     route: RouteKind,
     #[serde(skip_serializing_if = "Option::is_none")]

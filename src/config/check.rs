@@ -9,6 +9,7 @@ mod member;
 mod public;
 mod redis;
 mod redis_url;
+mod server_tls;
 mod sessions;
 mod trust;
 mod upstream;
@@ -36,6 +37,8 @@ pub trait Machine {
     fn certificate(&self, file: &FilePath, purposes: &[Purpose]) -> Result<PublicKey, String>;
     /// The public half of the private key in a PEM file; the passphrase is kept in a file too.
     fn private_key(&self, file: &FilePath, passphrase: Option<&FilePath>) -> Result<PublicKey, KeyFlaw>;
+    /// The DNS names of that certificate, in lower case.
+    fn dns_names(&self, file: &FilePath) -> Vec<String>;
     /// Whether a PEM file holds CA certificates that can vouch for anybody.
     fn authorities(&self, file: &FilePath) -> Result<(), String>;
     /// Whether a file holds a password; its errors are the only ones that do not name the file.
@@ -216,6 +219,7 @@ fn timeouts_of(timeouts: file::Timeouts) -> Option<Timeouts> {
         connect,
         first_byte,
         response_idle,
+        handshake,
         idle,
         request_head,
         request_body,
@@ -226,6 +230,7 @@ fn timeouts_of(timeouts: file::Timeouts) -> Option<Timeouts> {
         connect: time(connect)?,
         first_byte: time(first_byte)?,
         response_idle: time(response_idle)?,
+        handshake: time(handshake)?,
         idle: time(idle)?,
         request_head: time(request_head)?,
         request_body: time(request_body)?,
@@ -299,6 +304,9 @@ mod tests {
         }
         fn private_key(&self, _: &FilePath, _: Option<&FilePath>) -> Result<PublicKey, KeyFlaw> {
             Ok(PublicKey(Vec::new()))
+        }
+        fn dns_names(&self, _: &FilePath) -> Vec<String> {
+            Vec::new()
         }
         fn authorities(&self, _: &FilePath) -> Result<(), String> {
             Ok(())

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use health::{Health, McpCheck};
-pub use listener::{Listener, ListenerTls, PathTo, Protocol, PublicUrl};
+pub use listener::{Certificate, ClientAuth, Listener, ListenerTls, PathTo, Protocol, PublicUrl, TlsVersion};
 pub use member::{Member, MemberTls};
 pub use sessions::{Embedded, OnRegistryFailure, Redis, RedisTls, Registry, Sentinel, Sessions};
 
@@ -216,6 +216,8 @@ pub struct Timeouts {
     pub first_byte: Field<Time>,
     /// Longest silence inside an answer that is no event stream
     pub response_idle: Field<Time>,
+    /// TLS handshake with a client, from the moment it is connected
+    pub handshake: Field<Time>,
     /// Client connection without a request
     pub idle: Field<Time>,
     /// Whole request head, from its first byte
@@ -235,6 +237,7 @@ impl Default for Timeouts {
             connect: seconds(1),
             first_byte: seconds(60),
             response_idle: seconds(60),
+            handshake: seconds(10),
             idle: seconds(60),
             request_head: seconds(10),
             request_body: seconds(60),

@@ -75,6 +75,11 @@ impl Machine for ThisMachine {
         key.public_key_to_der().map(PublicKey).map_err(|error| KeyFlaw::Key(unusable(file)(error)))
     }
 
+    fn dns_names(&self, file: &Path) -> Vec<String> {
+        // What cannot be read was reported when the certificate was looked at.
+        Chain::read(file).map(|chain| chain.dns_names()).unwrap_or_default()
+    }
+
     fn authorities(&self, file: &Path) -> Result<(), String> {
         self.note(file);
         let authorities = Authorities::read(file)?;

@@ -192,7 +192,9 @@ impl<'tree, 'report> Deserializer<'tree> for Reader<'tree, 'report> {
                 None => self.expected(&format_args!("a string or a {other}")),
             };
         }
-        match self.scalar().and_then(Scalar::as_text) {
+        // A variant may look like a number: TLS 1.3.
+        let number = |scalar: &'tree Scalar| scalar.as_bare().filter(|text| variants.contains(text));
+        match self.scalar().and_then(|scalar| scalar.as_text().or_else(|| number(scalar))) {
             Some(text) => visitor.visit_enum(de::value::StrDeserializer::new(text)),
             None => self.expected(&one_of(variants)),
         }

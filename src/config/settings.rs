@@ -73,7 +73,30 @@ pub struct Listener {
 /// What a listener shows; it was read, parsed and found to match when the file was checked.
 #[derive(Debug, Clone)]
 pub struct ListenerTls {
-    pub identity: IdentityFiles,
+    /// Never empty; the first is for clients that ask for no name, or for one that no certificate has.
+    pub certificates: Vec<IdentityFiles>,
+    /// `None` = clients are not asked for a certificate.
+    pub clients: Option<ClientAuth>,
+    pub min_version: TlsVersion,
+    /// Whether a client may resume a session.
+    pub session_tickets: bool,
+}
+
+/// Who may connect, by certificate.
+#[derive(Debug, Clone)]
+pub struct ClientAuth {
+    pub ca: PathBuf,
+    /// Or else a client may show none.
+    pub required: bool,
+    /// Whether the upstream is told who the client is.
+    pub forward: bool,
+}
+
+/// The oldest version that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    V1_2,
+    V1_3,
 }
 
 #[derive(Debug, Clone)]
@@ -322,6 +345,8 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Longest silence inside an answer that is no event stream.
     pub response_idle: Duration,
+    /// Downstream TLS handshake, from the connection's acceptance.
+    pub handshake: Duration,
     /// Downstream connection without a request.
     pub idle: Duration,
     /// Whole request head, from its first byte.

@@ -5,12 +5,14 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, header};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::config::settings::Listener;
+use crate::mcp::client_cert::{self, ClientCert};
 use crate::mcp::cors;
 use crate::mcp::forwarded::{self, Claims, Origin};
 use crate::mcp::public_url::Base;
@@ -31,6 +33,13 @@ pub(crate) struct Public {
     pub for_page: bool,
     /// What the upstream is called, if it is to take us for a client of its own.
     host_upstream: Option<String>,
+    /// By its certificate, if the upstream is told.
+    client_cert: Option<Arc<ClientCert>>,
+}
+
+/// Who the client is by the certificate that it showed in its handshake.
+pub(crate) fn client_cert(session: &Session) -> Option<Arc<ClientCert>> {
+    session.digest()?.ssl_digest.as_ref()?.extension.get::<Arc<ClientCert>>().cloned()
 }
 
 impl Public {
@@ -42,7 +51,11 @@ impl Public {
         let origin = origin(session, host, listener)?;
         let base = listener.public_url.base(&origin);
         let for_page = head.headers.contains_key(header::ORIGIN);
-        Some(Self { origin, base, host: host.map(str::to_owned), for_page, host_upstream: None })
+        let told =
+            listener.tls.as_ref().and_then(|tls| tls.clients.as_ref()).is_some_and(|clients| clients.forward);
+        let client_cert = if told { client_cert(session) } else { None };
+        let host = host.map(str::to_owned);
+        Some(Self { origin, base, host, for_page, host_upstream: None, client_cert })
     }
 
     /// The request is for this upstream, whose paths the outside knows behind `prefix`.
@@ -58,15 +71,19 @@ impl Public {
     /// The fields that tell the upstream what it is called and, unless it takes us for its client, where a request came from; all
     /// others that could were dropped.
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+        let fronted = self.host_upstream.is_none();
+        let client_cert = self.client_cert.as_deref().filter(|_| fronted);
+        let by_certificate =
+            client_cert.map(|client| (client_cert::FORWARDED, client.forwarded.as_str().into()));
         let host = self.host_upstream.as_ref().unwrap_or(&self.base.authority);
-        let fields = [
+        let by_connection = [
             ("host", Cow::from(host)),
             ("x-forwarded-host", self.base.authority.as_str().into()),
             ("x-forwarded-for", self.origin.client.to_string().into()),
             ("x-forwarded-proto", self.base.scheme().into()),
             ("x-forwarded-port", self.base.port().to_string().into()),
         ];
-        fields.into_iter().take(if self.host_upstream.is_some() { 1 } else { 5 })
+        by_connection.into_iter().take(if fronted { 5 } else { 1 }).chain(by_certificate)
     }
 }
 

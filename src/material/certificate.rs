@@ -65,6 +65,12 @@ impl Chain {
         })
     }
 
+    /// What the first certificate is for, in lower case.
+    pub fn dns_names(&self) -> Vec<String> {
+        let names = self.leaf().subject_alt_names();
+        names.iter().flatten().filter_map(|name| name.dnsname()).map(str::to_ascii_lowercase).collect()
+    }
+
     /// Why the first certificate is not valid at `now`.
     pub fn untimely(&self, now: &Asn1TimeRef) -> Option<String> {
         untimely(self.leaf(), now).map(|reason| format!("the certificate {reason}"))

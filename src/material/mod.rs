@@ -54,6 +54,10 @@ impl Identity {
         self.chain.certificates()
     }
 
+    pub fn dns_names(&self) -> Vec<String> {
+        self.chain.dns_names()
+    }
+
     pub fn key(&self) -> &PKey<Private> {
         &self.key
     }

@@ -2,6 +2,8 @@
 //! Takes field names (lower case, as the `http` crate keeps them), gives yes or no; the same rules serve both ways through the proxy.
 //! Surprise: `te`, `trailer` and `upgrade` count as hop-by-hop although RFC 9110 §7.6.1 names only `connection`'s own list.
 
+use super::client_cert;
+
 /// Fields that belong to one connection (RFC 9110 §7.6.1, RFC 9113 §8.2.2).
 pub fn is_hop_by_hop(name: &str) -> bool {
     matches!(
@@ -19,7 +21,8 @@ pub fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// Fields that say where a request came from; removed from every request and set anew (`forwarded`).
+/// Fields that say where a request came from, or by which certificate (RFC 9440's too); removed from every request and set anew
+/// (`forwarded`, `client_cert`).
 pub fn is_forwarding(name: &str) -> bool {
     matches!(
         name,
@@ -31,7 +34,10 @@ pub fn is_forwarding(name: &str) -> bool {
             | "x-forwarded-proto"
     ) || matches!(
         name,
-        "x-forwarded-by"
+        client_cert::FORWARDED
+            | "client-cert"
+            | "client-cert-chain"
+            | "x-forwarded-by"
             | "x-forwarded-path"
             | "x-forwarded-port"
             | "x-forwarded-prefix"

@@ -22,6 +22,7 @@ use crate::account::{Counted, End, Record, RouteKind};
 use crate::app::App;
 use crate::error::Fault;
 use crate::exchange;
+use crate::exchange::public::client_cert;
 use classify::Refusal;
 
 /// Where a request comes in.
@@ -89,6 +90,7 @@ impl ProxyHttp for Proxy {
                 }
             };
         };
+        record.client_cert = client_cert(session);
         let settings = self.app.listener(listener);
         let mut public = match classify::admit(session, &self.app, settings) {
             Ok(public) => public,

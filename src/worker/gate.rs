@@ -1,5 +1,6 @@
 //! The gate: every downstream connection from its acceptance to its end, between Pingora's listener and its HTTP proxy.
-//! Takes accepted streams (TLS done), reads each HTTP/1.1 request head within its limits, and hands head and stream to Pingora.
+//! Takes accepted streams, has TLS begun on them (`tls`), reads each HTTP/1.1 request head within its limits, and hands head and stream to
+//! Pingora.
 //! Surprise: the head is read here and given to Pingora as if it had been pipelined, because Pingora knows no total time for a
 //! head, waits for ever between requests, cuts idle connections at shutdown, and hides that both length fields were sent.
 
@@ -18,6 +19,7 @@ use tokio::time::timeout;
 
 use super::head::{self, Verdict};
 use super::probe::Probe;
+use super::tls::{NoTls, ServerTls};
 use crate::account::Counted;
 use crate::app::App;
 use crate::config::settings::Limits;
@@ -36,6 +38,8 @@ pub struct Entrance {
     pub addresses: Vec<SocketAddr>,
     pub proxy: Arc<HttpProxy<Proxy>>,
     pub door: Door,
+    /// `None` = plaintext.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// What a request head may be.
@@ -78,6 +82,19 @@ impl Gate {
         match door {
             Door::Listener(_) => Bounds { bytes: limits.headers, fields: limits.header_count },
             Door::Member => Bounds { bytes: Limits::MOST_HEADER_BYTES, fields: Limits::MOST_HEADER_COUNT },
+        }
+    }
+
+    /// What HTTP is spoken on. `None`: the connection is over.
+    async fn within(&self, stream: Stream, entrance: &Entrance) -> Option<Stream> {
+        let Some(tls) = &entrance.tls else { return Some(stream) };
+        match tls.accept(stream, self.app.settings.timeouts.handshake, &self.app.counters).await {
+            Ok(stream) => Some(stream),
+            Err(NoTls::Plaintext(mut stream)) if entrance.door != Door::Member => {
+                self.refuse(&mut stream, head::PLAINTEXT).await;
+                None
+            }
+            Err(NoTls::Plaintext(_) | NoTls::Over) => None,
         }
     }
 
@@ -177,10 +194,11 @@ async fn read_some(stream: &mut Stream, buffer: &mut BytesMut) -> std::io::Resul
 
 #[async_trait]
 impl ServerApp for Gate {
-    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let entrance = self.entrance_of(&stream)?;
         let connections = &self.app.counters.connections;
         let _open = Counted::one(connections);
+        let mut stream = self.within(stream, entrance).await?;
         let h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         let most = i64::try_from(self.app.settings.limits.connections).unwrap_or(i64::MAX);
         if connections.get() > most && !self.probe.under_way() && entrance.door != Door::Member {

@@ -56,6 +56,8 @@ refusal!(
     "Too many connections"
 );
 
+refusal!(PLAINTEXT, "plaintext", "400 Bad Request", "This port speaks HTTPS; the request came without TLS");
+
 /// Looks at what has arrived: `limit` bytes and `most` fields are allowed.
 pub fn inspect(bytes: &[u8], limit: usize, most: usize) -> Verdict {
     let mut fields = 0;

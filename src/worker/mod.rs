@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use pingora_core::apps::HttpServerOptions;
-use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
 use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::configuration::{Opt, ServerConf};
@@ -43,7 +42,7 @@ use checks::Checks;
 use gate::{Entrance, Gate};
 use probe::Probe;
 use pulse::Pulse;
-use tls::Doors;
+use tls::{Doors, ServerTls};
 
 /// Exit code of a generation that could not start; the reason went over the control channel.
 const FAILED: u8 = 1;
@@ -122,7 +121,7 @@ fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Fa
     app.certificates.iter().for_each(|used| used.log(now));
     let probe = Arc::new(Probe::default());
     for shard in 0..app.settings.threads {
-        server.add_service(shard_service(&app, &server.configuration, &probe, shard, &doors)?);
+        server.add_service(shard_service(&app, &server.configuration, &probe, shard, &doors));
     }
     if let Some(address) = app.settings.admin {
         let admin =
@@ -184,37 +183,30 @@ fn shard_service(
     probe: &Arc<Probe>,
     shard: usize,
     doors: &Doors,
-) -> Result<Service<Gate>, String> {
+) -> Service<Gate> {
     let settings = &app.settings;
-    let entrance = |door, addresses: &[SocketAddr]| Entrance {
+    let entrance = |door, addresses: &[SocketAddr], tls: &Option<Arc<ServerTls>>| Entrance {
         addresses: addresses.to_vec(),
         proxy: Arc::new(proxy(app, conf, door)),
         door,
+        tls: tls.clone(),
     };
-    let listeners = settings.listeners.iter().enumerate();
-    let public = listeners.map(|(index, listener)| entrance(Door::Listener(index), &listener.addresses));
-    let members = settings.member.iter().map(|member| entrance(Door::Member, &member.addresses));
+    let listeners = settings.listeners.iter().zip(&doors.listeners).enumerate();
+    let public =
+        listeners.map(|(index, (listener, tls))| entrance(Door::Listener(index), &listener.addresses, tls));
+    let members =
+        settings.member.iter().map(|member| entrance(Door::Member, &member.addresses, &doors.member));
     let gate = Gate::new(app.clone(), public.chain(members).collect(), probe.clone());
 
     let mut service = Service::new(format!("shard {shard}"), gate);
-    let mut listen = |addresses: &[SocketAddr], tls: &dyn Fn() -> Result<Option<TlsSettings>, String>| {
-        for address in addresses {
-            let buffer = L4BufferSettings { read: Some(4096), write: None };
-            let config = ListenerConfig::tcp(handoff_name(*address, shard)).l4_buffer(buffer);
-            service.add_listener(match tls()? {
-                Some(tls) => config.tls(tls),
-                None => config,
-            });
-        }
-        Ok::<_, String>(())
-    };
-    for (index, listener) in settings.listeners.iter().enumerate() {
-        listen(&listener.addresses, &|| doors.listener(index))?;
+    let listeners = settings.listeners.iter().flat_map(|listener| &listener.addresses);
+    let members = settings.member.iter().flat_map(|member| &member.addresses);
+    for address in listeners.chain(members) {
+        // TCP for Pingora; where TLS begins is the gate's to say.
+        let buffer = L4BufferSettings { read: Some(4096), write: None };
+        service.add_listener(ListenerConfig::tcp(handoff_name(*address, shard)).l4_buffer(buffer));
     }
-    if let Some(member) = &settings.member {
-        listen(&member.addresses, &|| doors.member())?;
-    }
-    Ok(service)
+    service
 }
 
 fn proxy(app: &Arc<App>, conf: &Arc<ServerConf>, door: Door) -> HttpProxy<Proxy> {

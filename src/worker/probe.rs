@@ -57,7 +57,11 @@ impl Probe {
         deadline: Instant,
     ) -> Result<(), String> {
         for listener in &settings.listeners {
-            let knock = if listener.tls.is_some() { Manner::Tls } else { Manner::Plain };
+            let knock = match &listener.tls {
+                // Where clients must show a certificate, we have none to show, and a handshake that fails would be one more to report.
+                Some(tls) if tls.clients.as_ref().is_none_or(|clients| !clients.required) => Manner::Tls,
+                _ => Manner::Plain,
+            };
             for address in &listener.addresses {
                 self.reach(*address, knock, deadline)
                     .map_err(|last| format!("listener {} at {address}: {last}", listener.name))?;

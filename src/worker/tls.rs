@@ -1,37 +1,29 @@
-//! What a listener shows and asks for in the TLS handshake.
-//! Takes the checked settings and the shelf, gives Pingora's listener settings, anew for each socket. Surprise: the name in a member's certificate
-//! is checked both ways, because the CA may have signed others who are no members.
+//! TLS towards whoever connects to us: what each listener shows and asks for (`server`), and the handshake (`handshake`).
+//! Takes the checked settings and the shelf, gives the [`Doors`] of a generation, which all its threads share.
+//! Surprise: sharing is not for memory's sake. Each has the keys of its session tickets, and a session that began on one thread is
+//! to be resumed on any.
+
+mod client;
+mod failure;
+mod handshake;
+mod names;
+mod server;
+mod sparing;
 
 use std::sync::Arc;
 
-use openssl::error::ErrorStack;
-use openssl::ssl::{SslAcceptor, SslAcceptorBuilder, SslMethod, SslVerifyMode, SslVersion};
-use pingora_core::listeners::tls::TlsSettings;
-
 use crate::config::settings::{RegistryKind, Settings};
-use crate::material::{Authorities, Identity, Shelf};
+use crate::material::{Identity, Shelf};
+pub use handshake::NoTls;
+pub use server::ServerTls;
 
-/// Between members nobody is old.
-const MEMBERS_SPEAK: SslVersion = SslVersion::TLS1_3;
-
-/// The material of all listeners, read once for all threads.
+/// The TLS of all listeners.
 pub struct Doors {
     /// By position in the settings; `None` = plaintext.
-    listeners: Vec<Option<Client>>,
-    member: Option<Member>,
-}
-
-/// Towards clients.
-struct Client {
-    by: String,
-    identity: Arc<Identity>,
-}
-
-/// Towards other members.
-struct Member {
-    identity: Arc<Identity>,
-    authorities: Arc<Authorities>,
-    server_name: String,
+    pub listeners: Vec<Option<Arc<ServerTls>>>,
+    /// Of the member listener.
+    pub member: Option<Arc<ServerTls>>,
+    member_identity: Option<Arc<Identity>>,
 }
 
 impl Doors {
@@ -40,55 +32,18 @@ impl Doors {
     pub fn open(settings: &Settings, shelf: &mut Shelf) -> Result<Self, String> {
         let listeners = settings.listeners.iter().map(|listener| {
             let Some(tls) = &listener.tls else { return Ok(None) };
-            let by = format!("listener {}", listener.name);
-            let identity = shelf.identity(&by, &tls.identity)?;
-            Ok(Some(Client { by, identity }))
+            ServerTls::of_listener(&listener.name, tls, shelf).map(|made| Some(Arc::new(made)))
         });
         let listeners = listeners.collect::<Result<_, String>>()?;
-        let member = match settings.member.as_ref().and_then(|member| member.tls.as_ref()) {
-            None => None,
-            Some(tls) => Some(Member {
-                identity: shelf.identity("member", &tls.identity)?,
-                authorities: shelf.authorities("member", &tls.ca)?,
-                server_name: tls.server_name.clone(),
-            }),
-        };
-        Ok(Self { listeners, member })
-    }
-
-    /// HTTP/1.1 and HTTP/2 for clients. `None` = plaintext.
-    ///
-    /// # Errors
-    /// For the log, naming the listener.
-    pub fn listener(&self, index: usize) -> Result<Option<TlsSettings>, String> {
-        let Some(Client { by, identity }) = &self.listeners[index] else { return Ok(None) };
-        let mut settings =
-            acceptor(identity).map(TlsSettings::from).map_err(|error| format!("{by}: {error}"))?;
-        settings.enable_h2();
-        Ok(Some(settings))
-    }
-
-    /// HTTP/1.1 for members, who show a certificate of their own. `None` = plaintext.
-    ///
-    /// # Errors
-    /// For the log.
-    pub fn member(&self) -> Result<Option<TlsSettings>, String> {
-        let Some(Member { identity, authorities, server_name }) = &self.member else { return Ok(None) };
-        let demand = || {
-            let mut acceptor = acceptor(identity)?;
-            acceptor.set_min_proto_version(Some(MEMBERS_SPEAK))?;
-            acceptor.set_cert_store(authorities.store()?);
-            acceptor.verify_param_mut().set_host(server_name)?;
-            acceptor.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
-            acceptor.set_session_id_context(b"outrigger member")?;
-            Ok(Some(TlsSettings::from(acceptor)))
-        };
-        demand().map_err(|error: ErrorStack| format!("member: {error}"))
+        let member = settings.member.as_ref().and_then(|member| member.tls.as_ref());
+        let member_identity = member.map(|tls| shelf.identity("member", &tls.identity)).transpose()?;
+        let member = member.map(|tls| ServerTls::of_members(tls, shelf)).transpose()?.map(Arc::new);
+        Ok(Self { listeners, member, member_identity })
     }
 
     /// What members show each other; for who knocks at our own door.
     pub fn member_identity(&self) -> Option<&Identity> {
-        self.member.as_ref().map(|member| &*member.identity)
+        self.member_identity.as_deref()
     }
 }
 
@@ -102,11 +57,4 @@ pub fn note_redis(settings: &Settings, shelf: &mut Shelf) -> Result<(), String> 
         redis.tls.identity.as_ref().map(|files| shelf.identity("redis", files)).transpose()?;
     }
     Ok(())
-}
-
-/// As Mozilla recommends it ("intermediate").
-fn acceptor(identity: &Identity) -> Result<SslAcceptorBuilder, ErrorStack> {
-    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls())?;
-    identity.install(&mut acceptor)?;
-    Ok(acceptor)
 }

@@ -3,6 +3,8 @@
 import argparse
 import asyncio
 import json
+import os
+import ssl
 import sys
 import traceback
 
@@ -19,6 +21,17 @@ class Wire:
     async def _see(self, response):
         self.answers.add(f"{response.request.method} {response.status_code}")
         self.session = response.headers.get("mcp-session-id", self.session)
+
+
+def with_certificate(create):
+    """`create_mcp_http_client`, or the like of it for a client that shows the certificate $CLIENT_CERT names."""
+    if not (cert := os.environ.get("CLIENT_CERT")):
+        return create
+    context = ssl.create_default_context()
+    context.load_cert_chain(cert)
+    kind = type(create())
+    # The SDK's function takes no TLS context; its own client follows redirects, too.
+    return lambda: kind(verify=context, follow_redirects=True, timeout=60)
 
 
 class Heard:

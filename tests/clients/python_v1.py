@@ -7,12 +7,14 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
-from python_common import Heard, Wire, after_delete, exercise, serve
+from python_common import Heard, Wire, after_delete, exercise, serve, with_certificate
+
+make_http_client = with_certificate(create_mcp_http_client)
 
 
 async def main(job) -> dict:
     heard = Heard()
-    http_client = create_mcp_http_client()
+    http_client = make_http_client()
     wire = Wire(http_client)
     async with AsyncExitStack() as stack:
         if job.transport == "sse":
@@ -28,7 +30,7 @@ async def main(job) -> dict:
         report = {"server": hello.serverInfo.name, "protocol": hello.protocolVersion}
         report |= await exercise(session, heard, job.resumable, not job.streamless)
     report["wire"] = sorted(wire.answers)
-    report["after_delete"] = await after_delete(create_mcp_http_client, job.url, wire.session)
+    report["after_delete"] = await after_delete(make_http_client, job.url, wire.session)
     return report
 
 

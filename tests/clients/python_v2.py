@@ -5,12 +5,14 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
-from python_common import Heard, Wire, after_delete, exercise, serve
+from python_common import Heard, Wire, after_delete, exercise, serve, with_certificate
+
+make_http_client = with_certificate(create_mcp_http_client)
 
 
 async def main(job) -> dict:
     heard = Heard()
-    http_client = create_mcp_http_client()
+    http_client = make_http_client()
     wire = Wire(http_client)
     if job.transport == "sse":
         # The SSE transport makes its own HTTP client; nothing is seen of its wire.
@@ -25,7 +27,7 @@ async def main(job) -> dict:
         modern = client.protocol_version >= "2026-07-28"
         report |= await exercise(client, heard, job.resumable and not modern, not job.streamless and not modern)
     report["wire"] = sorted(wire.answers)
-    report["after_delete"] = await after_delete(create_mcp_http_client, job.url, wire.session)
+    report["after_delete"] = await after_delete(make_http_client, job.url, wire.session)
     return report
 
 

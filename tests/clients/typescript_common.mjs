@@ -1,5 +1,8 @@
 // What a TypeScript SDK client does with a server, and what it reports; the same on SDK 1.x and 2.x.
+import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
+
+if (process.env.CLIENT_CERT) await showCertificate(readFileSync(process.env.CLIENT_CERT))
 
 /**
  * Runs `main(job)` for every job on standard input, one JSON object a line, all at once. What a job has and how it is
@@ -37,6 +40,14 @@ export class Heard {
   get wire() {
     return [...this.answers].sort()
   }
+}
+
+/** From now on `fetch` shows this certificate; node's own has no option for it but that of the agent underneath. */
+async function showCertificate(pem) {
+  const agent = Symbol.for('undici.globalDispatcher.1')
+  // The agent is made with the first request.
+  await fetch('data:,')
+  globalThis[agent] = new globalThis[agent].constructor({ connect: { cert: pem, key: pem } })
 }
 
 /** Lists and calls everything; `callTool(parameters, options)` is the SDK's. */

@@ -10,6 +10,7 @@ from threading import Lock
 import httpx
 
 from .paths import NODE, NODE_MODULES, TESTS, python
+from .pki import Identity
 from .places import Place
 from .ports import free_port
 from .processes import Process
@@ -125,10 +126,15 @@ class McpServers:
 class SdkClient:
     """The process of one SDK's client (one of CLIENTS), which works on any number of jobs at once."""
 
-    def __init__(self, client: str, folder: Path, ca: Path | None = None):
-        """`ca`: the authority that it trusts."""
+    def __init__(self, client: str, folder: Path, ca: Path | None = None, identity: Identity | None = None):
+        """`ca`: the authority that it trusts; `identity`: what it shows on Streamable HTTP."""
         name = f"client-{client}"
         env = _QUIET | ({"SSL_CERT_FILE": str(ca), "NODE_EXTRA_CA_CERTS": str(ca)} if ca else {})
+        if identity:
+            folder.mkdir(parents=True, exist_ok=True)
+            both = folder / f"{name}.pem"
+            both.write_text(identity.cert.read_text() + identity.key.read_text())
+            env["CLIENT_CERT"] = str(both)
         self._process = Process(name, _script(TESTS / "clients", client), folder, env, spoken_to=True)
         self._jobs = 0
         # Worlds begin side by side; a number and its line must go together.

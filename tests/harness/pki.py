@@ -2,8 +2,8 @@
 
 import datetime
 import ssl
+import subprocess
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -11,6 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from .paths import ROOT
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,13 @@ class Pki:
         if not ca:
             self._authority.cert_pem.write_to_path(str(self.ca))
 
-    def issue(self, *names: str, label: str | None = None, not_after: datetime | None = None) -> Identity:
-        """A new certificate for these names (DNS names or addresses); `label`, or the first name, names the files."""
-        leaf = self._authority.issue_cert(*names, not_after=not_after)
+    def issue(self, *names: str, label: str | None = None, rsa: bool = False, **options) -> Identity:
+        """A new certificate for these names (DNS names or addresses); `label`, or the first name, names the files.
+
+        `rsa`: not of the kind ECDSA P-256. `options`: trustme's, such as `common_name` and `not_after`.
+        """
+        kind = trustme.KeyType.RSA if rsa else trustme.KeyType.ECDSA
+        leaf = self._authority.issue_cert(*names, key_type=kind, **options)
         stem = label or names[0].replace(":", "_")
         identity = Identity(self._folder / f"{stem}.crt", self._folder / f"{stem}.key")
         identity.cert.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
@@ -114,3 +120,23 @@ class Pki:
             context.load_cert_chain(identity.cert, identity.key)
         context.set_alpn_protocols(list(alpn))
         return context
+
+
+class Generated:
+    """What certs/generate.sh makes, right and wrong: `generated["client-expired"]`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        #: What it printed.
+        self.printed = ""
+        self.again()
+        self.ca = folder / "ca.crt"
+        self.other_ca = folder / "other-ca.crt"
+
+    def __getitem__(self, name: str) -> Identity:
+        return Identity(self.folder / f"{name}.crt", self.folder / f"{name}.key")
+
+    def again(self) -> None:
+        """Everything but the CAs is made anew."""
+        command = [ROOT / "certs" / "generate.sh", self.folder]
+        self.printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout

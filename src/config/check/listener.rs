@@ -8,8 +8,7 @@ use super::{Check, address, public};
 use crate::config::field::{Field, OneOrMany};
 use crate::config::file;
 use crate::config::problem::Path;
-use crate::config::settings::{Listener, ListenerTls, UpstreamId};
-use crate::material::Purpose;
+use crate::config::settings::{Listener, UpstreamId};
 use crate::mcp::public_url::{self, PLAIN};
 use crate::routing::destination::Destination;
 
@@ -147,12 +146,6 @@ impl Check<'_> {
             taken.addresses.push((address, path.clone()));
         }
         Some(address)
-    }
-
-    fn listener_tls(&self, tls: file::ListenerTls, path: &Path) -> Option<ListenerTls> {
-        let file::ListenerTls { cert, key, key_passphrase_file } = tls;
-        let identity = self.required_identity(cert, key, key_passphrase_file, &[Purpose::Server], path)?;
-        Some(ListenerTls { identity })
     }
 
     fn destination(

@@ -70,6 +70,59 @@ pub struct ListenerTls {
     #[serde(default)]
     #[schemars(example = &"/secrets/key-passphrase")]
     pub key_passphrase_file: Field<Option<String>>,
+    /// More certificates; a client gets the one that has the name that it asks for (SNI), else the one above
+    #[serde(default)]
+    pub certificates: Field<Vec<Field<Certificate>>>,
+    /// PEM file: the CAs of client certificates; null = clients are not asked for one
+    #[serde(default)]
+    #[schemars(example = &"/certs/clients-ca.crt")]
+    pub client_ca: Field<Option<String>>,
+    /// With client_ca: required, or optional (a client may show none, but none that is wrong); default: required
+    #[serde(default)]
+    #[schemars(example = &"required")]
+    pub client_auth: Field<Option<ClientAuth>>,
+    /// With client_ca: whether the upstream is told who the client is, as X-Forwarded-Client-Cert (a client's own is always removed)
+    #[serde(default)]
+    pub forward_client_cert: Field<bool>,
+    /// Oldest version of TLS that is spoken: 1.2 or 1.3
+    #[serde(default)]
+    pub min_version: Field<TlsVersion>,
+    /// Whether clients may resume sessions, which makes their next handshakes cheap
+    #[serde(default = "yes")]
+    pub session_tickets: Field<bool>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// PEM file: certificate, then its intermediates
+    #[schemars(example = &"/certs/other.crt")]
+    pub cert: Field<String>,
+    /// PEM file: private key of the certificate
+    #[schemars(example = &"/certs/other.key")]
+    pub key: Field<String>,
+    /// File with the passphrase of the key, if that is encrypted
+    #[serde(default)]
+    #[schemars(example = &"/secrets/key-passphrase")]
+    pub key_passphrase_file: Field<Option<String>>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum ClientAuth {
+    Required,
+    Optional,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub enum TlsVersion {
+    #[default]
+    #[serde(rename = "1.2")]
+    V1_2,
+    #[serde(rename = "1.3")]
+    V1_3,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
