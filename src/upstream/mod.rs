@@ -133,13 +133,14 @@ impl Upstream {
         self.dialer.trust.is_some()
     }
 
-    /// What a check of peer `index` calls its host: the name that its certificate must have, or its address.
+    /// What a check of peer `index` calls its host: as requests do, else by what its certificate must have, or by its address.
     fn host_of(&self, index: usize) -> String {
         let peer = &self.peers[index];
-        match (&self.dialer.trust, peer.host.contains(':')) {
-            (Some(trust), _) => format!("{}:{}", trust.server_name(), peer.port),
-            (None, true) => format!("[{}]:{}", peer.host, peer.port),
-            (None, false) => format!("{}:{}", peer.host, peer.port),
+        let certified = self.dialer.trust.as_ref().map(Trust::server_name);
+        match (&self.host, certified.unwrap_or(&peer.host)) {
+            (Some(host), _) => host.clone(),
+            (None, address) if address.contains(':') => format!("[{address}]:{}", peer.port),
+            (None, name) => format!("{name}:{}", peer.port),
         }
     }
 
