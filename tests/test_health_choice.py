@@ -67,7 +67,7 @@ def test_only_healthy_peers_get_requests_from_the_first_on(outrigger, two):
 
 def test_one_failure_is_not_enough_and_one_success_is_not(outrigger, two):
     flapping, _, at, other_at = two
-    health = PATH | {"healthy_threshold": 3, "unhealthy_threshold": 3}
+    health = PATH | {"healthy_threshold": 5, "unhealthy_threshold": 5}
     world = outrigger([], checked([at, other_at], health))
     wait_state(world, "healthy", at)
 
@@ -82,7 +82,7 @@ def test_one_failure_is_not_enough_and_one_success_is_not(outrigger, two):
     assert peers(world)[at]["state"] == "healthy"
     flapping.status = 503
     told = wait_state(world, "unhealthy", at)
-    assert told["failures_in_a_row"] >= 3
+    assert told["failures_in_a_row"] >= 5
     flapping.status = 200
     next_checks(1)
     assert peers(world)[at]["state"] == "unhealthy"

@@ -124,3 +124,52 @@ impl Watched {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::config::settings::{Health as Asked, Probe};
+
+    fn asked(slow_start: Duration) -> Asked {
+        let one = NonZeroU32::MIN;
+        Asked {
+            probe: Probe::Tcp,
+            headers: Vec::new(),
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            thresholds: Thresholds { healthy: one, unhealthy: one },
+            slow_start,
+        }
+    }
+
+    fn outcome(finding: Finding) -> Outcome {
+        Outcome { finding, detail: String::new(), took: Duration::ZERO }
+    }
+
+    #[test]
+    fn who_is_not_checked_is_good_and_who_will_be_is_unknown() {
+        let unchecked = Watched::new(None);
+        assert_eq!(unchecked.learn(outcome(Err(Reason::Refused))), Change::None);
+        assert_eq!((unchecked.standing(), unchecked.share()), (Standing::Good, 1.0));
+        assert!(unchecked.tell().is_none());
+        let watched = Watched::new(Some(&asked(Duration::ZERO)));
+        assert_eq!(watched.standing(), Standing::Unknown);
+    }
+
+    #[test]
+    fn only_who_comes_back_starts_slowly() {
+        let watched = Watched::new(Some(&asked(Duration::from_secs(3600))));
+        let after = |finding| {
+            watched.learn(outcome(finding));
+            (watched.standing(), watched.share())
+        };
+        assert_eq!(after(Ok(())), (Standing::Good, 1.0));
+        assert_eq!(after(Err(Reason::Timeout)), (Standing::Unhealthy, 1.0));
+        assert_eq!(after(Ok(())), (Standing::Good, 0.1));
+        let story = watched.tell().unwrap();
+        assert_eq!((story.health.state, story.last.unwrap().1.result()), (State::Healthy, "ok"));
+    }
+}
