@@ -40,6 +40,8 @@ pub fn init(settings: &LogSettings, role: &str) {
         .filter_module("redis", LevelFilter::Off)
         // The handoff's receiver always loses its first race and calls that an error; the supervisor reports a handoff that fails.
         .filter_module("pingora_core::server::transfer_fd", LevelFilter::Off)
+        // The admin listener's: a client that goes away is called an error there, and its path may hold a session id.
+        .filter_module("pingora_core::apps::http_app", LevelFilter::Off)
         .write_style(WriteStyle::Never)
         .format(move |line, record| write_line(line, record, &role))
         .target(Target::Pipe(Box::new(Gather)));
@@ -58,7 +60,12 @@ pub fn init(settings: &LogSettings, role: &str) {
 /// The level and format of the lines from now on.
 pub fn change(settings: &LogSettings) {
     JSON.store(settings.format == LogFormat::Json, Ordering::Relaxed);
-    log::set_max_level(settings.level);
+    set_level(settings.level);
+}
+
+/// The level alone, until the settings change again.
+pub fn set_level(level: LevelFilter) {
+    log::set_max_level(level);
 }
 
 /// Writes what was gathered. A slow reader of standard error holds up only who flushes, not who logs.

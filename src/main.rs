@@ -56,7 +56,7 @@ fn check(file: &Path) -> u8 {
 
 fn explain(cli::Explain { config, session, path, listener, json }: &cli::Explain) -> u8 {
     let (path, listener) = (path.as_deref(), listener.as_deref());
-    match explain::explain(Question { config, session, path, listener }) {
+    match explain::explain(config, Question { session, path, listener }) {
         Ok(explanation) => {
             let text = if *json { format!("{:#}", explanation.json()) } else { explanation.text() };
             if print(text.trim_end()) == DONE && explanation.registry_answers() { DONE } else { FAILED }

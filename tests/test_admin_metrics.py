@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Metrics over reloads and crashes, in both formats: what was shown is not taken back, what ends well counts exactly."""
+=======
+"""Metrics over reloads and crashes, in both formats: what was shown is never taken back, clean ends count exactly."""
+>>>>>>> admin
 
 import os
 import re
@@ -171,4 +175,19 @@ def test_labels_are_few_and_tell_of_nobody(world):
     text = plain.get(world.admin + "/metrics").text
     assert "secret" not in text
     labels = set(re.findall(r'[{,]([a-z_]+)="', text))
-    assert labels <= {"route", "status", "kind", "reason", "result", "le", "upstream", "peer", "version", "by", "role"}
+    assert labels <= {
+        "route",
+        "status",
+        "kind",
+        "reason",
+        "result",
+        "le",
+        "upstream",
+        "peer",
+        "version",
+        "by",
+        "role",
+        "file",
+        "subject",
+        "serial",
+    }

@@ -9,6 +9,14 @@ use serde_json::json;
 use super::{Admin, Page, upstreams};
 
 impl Admin {
+    /// Once it has been true it stays so, whatever fails later.
+    pub(super) fn startupz(&self) -> Page {
+        match self.app.opened() {
+            true => Page::text(StatusCode::OK, "ok\n"),
+            false => Page::text(StatusCode::SERVICE_UNAVAILABLE, "the listeners are not probed yet\n"),
+        }
+    }
+
     /// Ready = the listeners were probed, nothing drains, and a registry of our own answers.
     pub(super) async fn readyz(&self) -> Page {
         let (kind, registry) = (self.app.registry.kind(), self.app.registry.count().await);

@@ -61,7 +61,7 @@ pub struct File {
     /// What happens on SIGHUP, and when a file changes
     #[serde(default)]
     pub reload: Field<Reload>,
-    /// Health and metrics endpoints; null = none
+    /// Status page, health and metrics; null = none
     #[serde(default = "admin")]
     pub admin: Field<Option<Admin>>,
     /// What is logged to standard error
@@ -296,13 +296,15 @@ impl Default for Reload {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// IP:PORT; keep it on loopback, it knows no authentication
+    /// IP:PORT; beyond loopback only with public
     pub address: Field<String>,
+    /// Serve /livez, /readyz, /startupz and /metrics beyond loopback; whoever reaches the address reads them
+    pub public: Field<bool>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { address: Field::Good("127.0.0.1:9901".to_owned()) }
+        Self { address: Field::Good("127.0.0.1:9901".to_owned()), public: Field::Good(false) }
     }
 }
 

@@ -18,6 +18,7 @@ mod problem;
 mod read;
 mod scalar;
 pub mod settings;
+mod shown;
 pub mod sockets;
 mod unit;
 
@@ -69,6 +70,12 @@ fn load_on(machine: &ThisMachine, file_name: &str, text: &str, env: Env) -> Resu
         Some(settings) if problems.is_empty() => Ok(settings),
         _ => Err(Problems::new(file_name, problems)),
     }
+}
+
+/// The whole configuration that a text stands for, its defaults included, as may be shown: variables by their names, passwords masked.
+pub fn shown(text: &str) -> serde_json::Value {
+    let (tree, _) = node::parse(text, &|name| Some(format!("${{{name}}}")));
+    shown::shown(&schema(), tree.as_ref())
 }
 
 /// JSON Schema (draft 2020-12) of the file, made from its shape: keys, types, defaults and documentation.

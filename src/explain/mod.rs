@@ -1,5 +1,5 @@
-//! `outrigger explain`: which owner a request of a session would get at this moment, and why.
-//! Takes what the operator typed, looks into the live registry beside the running worker, gives an [`Explanation`].
+//! `outrigger explain` and the admin listener's `/sessions/{id}`: which owner a request of a session would get at this moment, and why.
+//! Takes what the operator asked, looks into the live registry (beside the running worker, or in it), gives an [`Explanation`].
 //! Surprise: it only looks. Room 4 renews what it asks for, so the registry's own verbs are not used here; what is decided
 //! from the findings is decided by the functions of room 4 themselves.
 
@@ -12,14 +12,15 @@ mod tests;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::app::App;
 use crate::config;
 use crate::config::settings::{Listener, Profile, RegistryKind, Settings, UpstreamId};
 use crate::material::Shelf;
 use crate::members::Members;
-use crate::registry::{self, GatewayKeys, Registry, RegistryError, SessionKey, Store, Transport};
+use crate::registry::{self, Claim, GatewayKeys, Registry, RegistryError, SessionKey, Store, Transport};
 use crate::routing::route::{Refused, Route};
 use crate::routing::session::{SessionHeader, session_header};
-use answer::{Answer, To, answer};
+use answer::{To, answer};
 use findings::{Findings, Gateway, Kept, Request, Whereabouts};
 
 pub use print::Explanation;
@@ -27,10 +28,9 @@ pub use print::Explanation;
 /// How long Redis may take for the first connection.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What the operator typed.
+/// What the operator asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'q> {
-    pub config: &'q Path,
     pub session: &'q str,
     /// `None`: the path that the session was opened under, whichever that is.
     pub path: Option<&'q str>,
@@ -40,13 +40,31 @@ pub struct Question<'q> {
 
 /// # Errors
 /// What is wrong with the question or with the configuration, for the operator.
-pub fn explain(question: Question<'_>) -> Result<Explanation, String> {
-    let settings = config::load(question.config).map_err(|problems| problems.to_string())?;
+pub fn explain(config: &Path, question: Question<'_>) -> Result<Explanation, String> {
+    let settings = config::load(config).map_err(|problems| problems.to_string())?;
     let request = request(&settings, question)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
-    let (findings, answer) = runtime.block_on(look(&settings, request, question.session));
-    Ok(Explanation { findings, answer })
+    Ok(runtime.block_on(look(&settings, request, question.session)))
+}
+
+/// The same in the running worker itself, whose registry is open already.
+///
+/// # Errors
+/// What is wrong with the question, for the operator.
+pub async fn explain_here(app: &App, question: Question<'_>) -> Result<Explanation, String> {
+    let request = request(&app.settings, question)?;
+    let label = label(&app.settings.sessions.registry);
+    Ok(match app.registry.store() {
+        None => {
+            let claim = app.registry.look(&request.key);
+            of_file(request, label, claim)
+        }
+        Some(store) => {
+            let shared = Shared { store, gateway: app.gateway.as_ref(), members: app.members.as_ref() };
+            shared.look(request, label, question.session).await
+        }
+    })
 }
 
 /// Rooms 1 to 3 for a request that names the session.
@@ -116,38 +134,45 @@ fn scope(settings: &Settings, path: &str) -> Result<(Option<String>, Transport),
 }
 
 /// Room 4, with a look in the place of every question.
-async fn look(settings: &Settings, request: Request, session_id: &str) -> (Findings, Answer) {
+async fn look(settings: &Settings, request: Request, session_id: &str) -> Explanation {
+    let label = label(&settings.sessions.registry);
     match &settings.sessions.registry {
         RegistryKind::Embedded(embedded) => {
-            let claim = registry::look(embedded, settings.sessions.ttl, &request.key)
-                .map(|found| found.map(|(what, left)| Kept { what, left: Some(left) }));
-            let registry = format!("embedded, in {}", embedded.path.display());
-            let findings = Findings::new(request, registry, claim.map_err(|error| error.to_string()));
-            let answer = answer(&findings);
-            (findings, answer)
+            let claim = registry::look(embedded, settings.sessions.ttl, &request.key);
+            of_file(request, label, claim)
         }
-        RegistryKind::Redis(redis) => {
-            let label = format!("redis, under {}", redis.prefix);
-            match Shared::open(settings) {
-                Ok(shared) => shared.look(request, label, session_id).await,
-                Err(reason) => {
-                    let findings = Findings::new(request, label, Err(reason));
-                    let answer = answer(&findings);
-                    (findings, answer)
-                }
-            }
-        }
+        RegistryKind::Redis(_) => match Opened::open(settings) {
+            Ok(opened) => opened.shared().look(request, label, session_id).await,
+            Err(reason) => Explanation::of(Findings::new(request, label, Err(reason))),
+        },
     }
 }
 
-/// What there is to look at beside a Redis registry.
-struct Shared {
+fn label(registry: &RegistryKind) -> String {
+    match registry {
+        RegistryKind::Embedded(embedded) => format!("embedded, in {}", embedded.path.display()),
+        RegistryKind::Redis(redis) => format!("redis, under {}", redis.prefix),
+    }
+}
+
+/// The embedded registry's file knows everything that there is.
+fn of_file(
+    request: Request,
+    label: String,
+    claim: Result<Option<(Claim, Duration)>, RegistryError>,
+) -> Explanation {
+    let claim = claim.map(|found| found.map(|(what, left)| Kept { what, left: Some(left) }));
+    Explanation::of(Findings::new(request, label, claim.map_err(|error| error.to_string())))
+}
+
+/// A Redis registry and what stands beside it, opened for one question.
+struct Opened {
     store: Store,
     gateway: Option<GatewayKeys>,
     members: Option<Members>,
 }
 
-impl Shared {
+impl Opened {
     fn open(settings: &Settings) -> Result<Self, String> {
         let registry = Registry::open(&settings.sessions).map_err(|error| error.to_string())?;
         let store = registry.store().ok_or("the registry is not shared")?;
@@ -155,19 +180,31 @@ impl Shared {
         Ok(Self { gateway: GatewayKeys::of(store.clone()), store, members })
     }
 
-    async fn look(&self, request: Request, label: String, session_id: &str) -> (Findings, Answer) {
+    fn shared(&self) -> Shared<'_> {
+        Shared { store: self.store.clone(), gateway: self.gateway.as_ref(), members: self.members.as_ref() }
+    }
+}
+
+/// What there is to look at beside a Redis registry.
+struct Shared<'a> {
+    store: Store,
+    gateway: Option<&'a GatewayKeys>,
+    members: Option<&'a Members>,
+}
+
+impl Shared<'_> {
+    async fn look(&self, request: Request, label: String, session_id: &str) -> Explanation {
         let claim = self.claim(&request.key).await.map_err(|error| error.to_string());
         let mut findings = Findings::new(request, label, claim);
         findings.cached = true;
         if matches!(findings.claim, Ok(None)) {
             findings.gateway = self.gateway(&findings.request.upstream, session_id).await;
         }
-        let mut found = answer(&findings);
-        if let To::Member { name, .. } = &found.to {
-            findings.member = Some((name.clone(), self.member(name).await));
-            found = answer(&findings);
+        if let To::Member { name, .. } = answer(&findings).to {
+            let whereabouts = self.member(&name).await;
+            findings.member = Some((name, whereabouts));
         }
-        (findings, found)
+        Explanation::of(findings)
     }
 
     async fn claim(&self, key: &SessionKey) -> Result<Option<Kept>, RegistryError> {
@@ -180,7 +217,7 @@ impl Shared {
                 answer => break answer?,
             }
         };
-        let Some(what) = json.and_then(|json| registry::Claim::from_json(json.as_bytes())) else {
+        let Some(what) = json.and_then(|json| Claim::from_json(json.as_bytes())) else {
             return Ok(None);
         };
         Ok(Some(Kept { what, left: self.store.expires_in(&key).await? }))

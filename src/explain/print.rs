@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::registry::{Claim, Transport, Word};
 
-use super::answer::{Answer, To, Why};
+use super::answer::{Answer, To, Why, answer};
 use super::findings::{Findings, Gateway, Kept, Request, Whereabouts};
 
 pub struct Explanation {
@@ -16,6 +16,11 @@ pub struct Explanation {
 }
 
 impl Explanation {
+    pub(super) fn of(findings: Findings) -> Self {
+        let answer = answer(&findings);
+        Self { findings, answer }
+    }
+
     /// Otherwise the answer is only what becomes of a request whose owner no worker remembers.
     pub fn registry_answers(&self) -> bool {
         self.findings.claim.is_ok() && !matches!(self.findings.gateway, Gateway::Failed(_))

@@ -10,6 +10,7 @@ mod redis;
 mod worker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use claim::{Claim, Claimed, SessionKey, Transport};
 pub use embedded::look;
@@ -149,6 +150,15 @@ impl Registry {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.count().map(Some),
             Kind::Redis(redis) => redis.check().await.map(|()| None),
+        }
+    }
+
+    /// The claim of a session and for how long it will stand, without counting as its use. Of a shared registry everything is to be seen in
+    /// its [`Store`]; here it is `None`.
+    pub fn look(&self, key: &SessionKey) -> Result<Option<(Claim, Duration)>, RegistryError> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.look(key),
+            Kind::Redis(_) => Ok(None),
         }
     }
 

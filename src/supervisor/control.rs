@@ -10,12 +10,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use log::LevelFilter;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::event::{Fault, Number};
 use crate::account::Snapshot;
+use crate::logging;
 
 /// How long the supervisor may take to ask all others.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -30,6 +32,7 @@ pub enum Order {
     Count,
     /// Answer to [`Report::Scrape`]: what all others have counted.
     Others(Snapshot),
+    LogLevel(LevelFilter),
     /// Nobody comes after: what is idle need not be waited for.
     Stop,
 }
@@ -111,6 +114,8 @@ pub enum Report {
     Counted(Snapshot),
     /// The same, and the question what the others have.
     Scrape(Snapshot),
+    /// Somebody wants all processes to log so much, until the next reload.
+    LogLevel(LevelFilter),
 }
 
 /// The worker's end of the channel. All methods may be called from any thread.
@@ -207,6 +212,7 @@ impl Worker {
                     let _ = self.report(&Report::Counted(count()));
                 }
                 Order::Others(others) => drop(self.others.send_replace(Some(Arc::new(others)))),
+                Order::LogLevel(level) => logging::set_level(level),
                 Order::Stop => drop(self.stopping.send_replace(true)),
                 Order::Start(_) => {}
             }

@@ -151,6 +151,13 @@ impl Supervisor {
             Report::Live { connections, streams } => {
                 return Some(Event::Live { generation, connections, streams });
             }
+            Report::LogLevel(level) => {
+                logging::set_level(level);
+                for other in state.answering() {
+                    self.children.tell(other, &Order::LogLevel(level));
+                }
+                Vec::new()
+            }
             Report::Counted(numbers) => self.ledger.counted(generation, numbers),
             Report::Scrape(numbers) => {
                 let others: BTreeSet<Number> =

@@ -124,8 +124,7 @@ fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Fa
         server.add_service(shard_service(&app, &server.configuration, &probe, shard, &doors));
     }
     if let Some(address) = app.settings.admin {
-        let admin =
-            Admin::new(app.clone(), channel.clone(), start.generation).map_err(|error| error.to_string())?;
+        let admin = Admin::new(app.clone(), channel.clone(), start).map_err(|error| error.to_string())?;
         let mut service = Service::new("admin".to_string(), admin);
         service.add_tcp(&handoff_name(address, 0));
         server.add_service(service);

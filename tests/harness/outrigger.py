@@ -52,7 +52,7 @@ class Outrigger:
                 "listeners": [{"name": "public", "address": f"{host}:{self.port}", "upstream": "gateway"}],
                 "upstreams": {"gateway": {"peers": list(peers)}},
                 "sessions": {"embedded": {"path": str(sessions)}},
-                "admin": {"address": f"{host}:{self.admin_port}"},
+                "admin": {"address": f"{host}:{self.admin_port}", "public": not host.startswith("127.")},
                 "log": {"level": "info", "format": "json"},
             },
             config or {},

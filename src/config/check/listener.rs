@@ -53,8 +53,16 @@ impl Check<'_> {
     ) -> Option<Option<SocketAddr>> {
         match admin.good()? {
             None => Some(None),
-            Some(file::Admin { address }) => {
-                self.address(&address.good()?, &path.key("address"), taken).map(Some)
+            Some(file::Admin { address, public }) => {
+                let path = path.key("address");
+                let address = self.address(&address.good()?, &path, taken)?;
+                if !public.good()? && !address.ip().to_canonical().is_loopback() {
+                    let sentence = "is not on loopback; whoever reaches it would read probes and metrics (and nothing \
+                                    else): say `public: true` beside it if that is meant";
+                    self.report.say(&path, sentence);
+                    return None;
+                }
+                Some(Some(address))
             }
         }
     }

@@ -74,6 +74,12 @@ impl Embedded {
         self.table().ask(key, now()).map_err(|e| RegistryError::store(&self.path, "read", e))
     }
 
+    pub fn look(&self, key: &SessionKey) -> Result<Option<(Claim, Duration)>, RegistryError> {
+        let found = self.table().ask_until(key, now());
+        let found = found.map_err(|e| RegistryError::store(&self.path, "read", e))?;
+        Ok(found.map(|(claim, left)| (claim, Duration::from_millis(left))))
+    }
+
     pub async fn claim(&self, key: &SessionKey, claim: &Claim) -> Result<Claimed, RegistryError> {
         let (answer, receiver) = Answer::channel();
         self.written(Task::Claim { key: *key, claim: claim.clone(), answer }, receiver).await
