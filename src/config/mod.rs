@@ -23,6 +23,7 @@ mod unit;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::material::reason;
 pub use env::Env;
@@ -61,6 +62,14 @@ fn load_on(machine: &ThisMachine, file_name: &str, text: &str, env: Env) -> Resu
         Some(settings) if problems.is_empty() => Ok(settings),
         _ => Err(Problems::new(file_name, problems)),
     }
+}
+
+/// A time as the file writes it (`5s`), for the command line.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn time(text: &str) -> Result<Duration, String> {
+    unit::Time::parse(text).map(|time| time.0)
 }
 
 /// JSON Schema (draft 2020-12) of the file, made from its shape: keys, types, defaults and documentation.

@@ -11,6 +11,7 @@ mod plan;
 mod process;
 pub mod sockets;
 mod state;
+mod stop;
 mod story;
 
 use std::collections::VecDeque;
@@ -33,6 +34,7 @@ use plan::{Plan, Refusal};
 use process::{Children, Input};
 use sockets::Sockets;
 use state::State;
+pub use stop::stop;
 use story::Story;
 
 /// Runs until a stop was asked and every worker is gone. Gives the exit code: 0 after a clean stop, 64 if the
