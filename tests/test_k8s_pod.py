@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from harness import wait_until
-from harness.k8s import OVERLAYS, Overlay, Sidecar
-from harness.paths import outrigger_binary
+from harness.contextforge import SETTINGS
+from harness.k8s import OVERLAYS, Overlay, Sidecar, variables
+from harness.paths import outrigger_binary, python
 
 NOBODY = ["--unshare-all", "--uid", "65532", "--gid", "65532", "--cap-drop", "ALL"]
 ALLOWED = (
@@ -115,6 +116,25 @@ def test_it_drains_by_its_hook_while_the_gateway_lives_on(container, start, tmp_
     assert server.running
     said = [json.loads(line).get("message", "") for line in running.process.err.read_text().splitlines()]
     assert said[-1] == "stopped"
+
+
+def test_a_real_contextforge_beside_it_is_ready_by_its_own_probes(container, start, tmp_path):
+    """With the environment of the manifest, and the commands and paths that kubelet would ask with."""
+    if not python("contextforge-1.0.0rc1").exists():
+        pytest.skip("`tests/setup/setup.sh contextforge-1.0.0rc1` makes it")
+    running = container("contextforge", "outrigger")
+    wait_until(lambda: running.probe("readiness"))
+    overlay = running.sidecar.overlay
+    secret = SETTINGS | {"DATABASE_URL": f"sqlite:///{tmp_path}/mcp.db", "CACHE_TYPE": "database"}
+    environment = secret | variables(overlay, overlay.gateway)
+    command = [python("contextforge-1.0.0rc1"), "-m", "uvicorn", "mcpgateway.main:app", "--workers", "1"]
+    command += ["--host", environment["HOST"], "--port", environment["PORT"]]
+    gateway = start("gateway", running.beside(*command), env=environment)
+    for kind in ("startup", "liveness"):
+        words = running.beside(*overlay.gateway[f"{kind}Probe"]["exec"]["command"])
+        gateway.wait_ready(lambda words=words: subprocess.run(words, capture_output=True).returncode == 0, 90)
+    ready = overlay.gateway["readinessProbe"]["httpGet"]
+    wait_until(lambda: running.get(ready["port"], ready["path"]) == 200, what="ready, by the way that clients take")
 
 
 def test_a_reload_needs_no_more_rights(container):

@@ -96,20 +96,7 @@ class Sidecar:
         return yaml.safe_load(self.overlay.get("ConfigMap", name)["data"][Path(self.config_file).name])
 
     def environment(self) -> dict[str, str]:
-        """What kubelet would set; the pod's own address is loopback."""
-        return {variable["name"]: self._value(variable) for variable in self.spec.get("env", [])}
-
-    def _value(self, variable: dict) -> str:
-        if "value" in variable:
-            return variable["value"]
-        match variable["valueFrom"]:
-            case {"configMapKeyRef": {"name": name, "key": key}}:
-                return self.overlay.get("ConfigMap", name)["data"][key]
-            case {"fieldRef": {"fieldPath": "metadata.name"}}:
-                return "outrigger-5d9c7b6f4-x2x8k"
-            case {"fieldRef": {"fieldPath": "status.podIP"}}:
-                return "127.0.0.1"
-        raise AssertionError(f"{variable} is unknown here")
+        return variables(self.overlay, self.spec)
 
     def lay_out(self, folder: Path, pki: Pki) -> dict[str, tuple[Path, bool]]:
         """Fills `folder` with what its volumes hold. By mount path: what is there, and whether it may be written to.
@@ -155,6 +142,24 @@ class Sidecar:
             "tls.key": issued.key.read_text(),
             "ca.crt": pki.ca.read_text(),
         }
+
+
+def variables(overlay: Overlay, container: dict) -> dict[str, str]:
+    """What kubelet would set for a container, but for Secrets; the pod's own address is loopback."""
+    return {one["name"]: _value(overlay, one) for one in container.get("env", [])}
+
+
+def _value(overlay: Overlay, variable: dict) -> str:
+    if "value" in variable:
+        return variable["value"]
+    match variable["valueFrom"]:
+        case {"configMapKeyRef": {"name": name, "key": key}}:
+            return overlay.get("ConfigMap", name)["data"][key]
+        case {"fieldRef": {"fieldPath": "metadata.name"}}:
+            return "outrigger-5d9c7b6f4-x2x8k"
+        case {"fieldRef": {"fieldPath": "status.podIP"}}:
+            return "127.0.0.1"
+    raise AssertionError(f"{variable} is unknown here")
 
 
 def _chosen(data: dict[str, str], rest: dict) -> dict[str, str]:
