@@ -1,6 +1,7 @@
 """Kubernetes without a cluster: overlays as people render them, and what is in their pods' volumes and variables."""
 
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -106,13 +107,17 @@ class Sidecar:
         mounts = {}
         for mount in self.spec["volumeMounts"]:
             assert "subPath" not in mount, "such a mount never sees a change"
-            volume = self._volume(mount["name"])
             place = folder / self.name / mount["name"]
             place.mkdir(parents=True)
-            for name, content in self._content(volume, pki).items():
-                (place / name).write_text(content)
-            mounts[mount["mountPath"]] = (place, "emptyDir" in volume)
+            writable = "emptyDir" in self._volume(mount["name"])
+            if not writable:
+                project(place, self.content(mount["name"], pki))
+            mounts[mount["mountPath"]] = (place, writable)
         return mounts
+
+    def content(self, volume: str, pki: Pki) -> dict[str, str]:
+        """Files of a volume by name; certificates are issued anew."""
+        return self._content(self._volume(volume), pki)
 
     def _volume(self, name: str) -> dict:
         (volume,) = [one for one in self.overlay.pod["volumes"] if one["name"] == name]
@@ -120,8 +125,6 @@ class Sidecar:
 
     def _content(self, volume: dict, pki: Pki) -> dict[str, str]:
         match volume:
-            case {"emptyDir": _}:
-                return {}
             case {"projected": {"sources": sources}}:
                 return {name: text for source in sources for name, text in self._content(source, pki).items()}
             case {"configMap": {"name": "payments-ca", **rest}}:
@@ -142,6 +145,18 @@ class Sidecar:
             "tls.key": issued.key.read_text(),
             "ca.crt": pki.ca.read_text(),
         }
+
+
+def project(place: Path, files: dict[str, str]) -> None:
+    """Fills a volume as kubelet does: files are links through `..data`, and a change is one rename of that."""
+    version = Path(tempfile.mkdtemp(dir=place, prefix=".."))
+    for name, content in files.items():
+        (version / name).write_text(content)
+    (place / "..new").symlink_to(version.name)
+    (place / "..new").rename(place / "..data")
+    for name in files:
+        if not (place / name).is_symlink():
+            (place / name).symlink_to(f"..data/{name}")
 
 
 def variables(overlay: Overlay, container: dict) -> dict[str, str]:
