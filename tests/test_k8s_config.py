@@ -77,15 +77,17 @@ def test_every_port_is_one_that_the_configuration_opens(sidecar):
         assert ports[sidecar.spec[f"{kind}Probe"]["httpGet"]["port"]] == admin
 
 
-def test_prometheus_asks_the_admin_port():
-    annotations = Overlay("generic").get("Deployment", "outrigger")["spec"]["template"]["metadata"]["annotations"]
-    overlay = Overlay("replicas-redis")
-    config = overlay.sidecar("outrigger").config
-    assert annotations["prometheus.io/port"] == config["admin"]["address"].rpartition(":")[2]
-    (endpoint,) = overlay.get("PodMonitor", "outrigger")["spec"]["podMetricsEndpoints"]
-    ports = {port["name"]: port["containerPort"] for port in overlay.sidecar("outrigger").spec["ports"]}
-    assert str(ports[endpoint["port"]]) == annotations["prometheus.io/port"]
-    assert endpoint["path"] == annotations["prometheus.io/path"] == "/metrics"
+def test_prometheus_asks_every_admin_port(sidecar):
+    (template,) = [one["spec"]["template"] for one in sidecar.overlay.of("Deployment")]
+    monitor = Overlay("replicas-redis").get("PodMonitor", "outrigger")["spec"]
+    assert monitor["selector"]["matchLabels"] == template["metadata"]["labels"]
+    admin = int(sidecar.config["admin"]["address"].rpartition(":")[2])
+    (port,) = [port["name"] for port in sidecar.spec["ports"] if port["containerPort"] == admin]
+    assert {"port": port, "path": "/metrics", "interval": "15s"} in monitor["podMetricsEndpoints"]
+    annotations = template["metadata"]["annotations"]
+    if sidecar.name == "outrigger":
+        # One port is all that they can say.
+        assert (annotations["prometheus.io/port"], annotations["prometheus.io/path"]) == (str(admin), "/metrics")
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
