@@ -5,7 +5,6 @@ It starts before its gateway, answers the manifest's probes, and ends by its pre
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -14,67 +13,14 @@ from pathlib import Path
 import pytest
 
 from harness import wait_until
+from harness.container import Container, permitted
 from harness.contextforge import SETTINGS
-from harness.k8s import OVERLAYS, Overlay, Sidecar, variables
-from harness.paths import outrigger_binary, python
+from harness.k8s import OVERLAYS, Overlay, variables
+from harness.paths import python
 
-NOBODY = ["--unshare-all", "--uid", "65532", "--gid", "65532", "--cap-drop", "ALL"]
-ALLOWED = (
-    shutil.which("bwrap")
-    and subprocess.run(["bwrap", *NOBODY, "--ro-bind", "/", "/", "true"], capture_output=True).returncode == 0
-)
 SIDECARS = [(name, sidecar.name) for name in OVERLAYS for sidecar in Overlay(name).sidecars]
 
-pytestmark = pytest.mark.skipif(not ALLOWED, reason="this machine allows no user namespaces")
-
-
-class Container:
-    """A sidecar in namespaces of its own, with its volumes, its environment, and of the image what the binary needs."""
-
-    def __init__(self, sidecar: Sidecar, folder: Path, pki, start):
-        self.sidecar = sidecar
-        command = ["bwrap", *NOBODY, "--as-pid-1", "--die-with-parent", "--clearenv"]
-        for library in libraries():
-            command += ["--ro-bind", library, library]
-        command += ["--ro-bind", outrigger_binary(), "/usr/bin/outrigger", "--proc", "/proc", "--dev", "/dev"]
-        for path, (place, writable) in sidecar.lay_out(folder, pki).items():
-            command += ["--bind" if writable else "--ro-bind", place, path]
-        for name, value in {"PATH": "/usr/bin", **sidecar.environment()}.items():
-            command += ["--setenv", name, value]
-        command += ["--remount-ro", "/", "/usr/bin/outrigger", *sidecar.spec["args"]]
-        self.process = start(sidecar.name, command)
-        self.pid = wait_until(self._first_process, what="the container's first process")
-
-    def _first_process(self) -> int:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        assert [Path(f"/proc/{pid}/comm").read_text() for pid in children] == ["outrigger\n"]
-        return int(children[0])
-
-    def beside(self, *command) -> list:
-        """Words that run a command of this machine in the pod's network, as its other containers do."""
-        return ["nsenter", f"--target={self.pid}", "--user", "--net", "--preserve-credentials", *command]
-
-    def inside(self, *command) -> subprocess.CompletedProcess:
-        """A command run in the container, as hooks and exec probes are."""
-        entered = ["nsenter", f"--target={self.pid}", "--user", "--mount", "--net", "--pid", "--preserve-credentials"]
-        return subprocess.run([*entered, "--wd=/", *command], capture_output=True, text=True, env={"PATH": "/usr/bin"})
-
-    def get(self, port: int, path: str) -> int:
-        """Status of an HTTP GET as kubelet sends it, 0 if nobody answers."""
-        curl = ["curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--max-time", "5"]
-        url = f"http://127.0.0.1:{port}{path}"
-        return int(subprocess.run(self.beside(*curl, url), capture_output=True, text=True).stdout)
-
-    def probe(self, kind: str) -> bool:
-        asked = self.sidecar.spec[f"{kind}Probe"]["httpGet"]
-        (port,) = [one["containerPort"] for one in self.sidecar.spec["ports"] if one["name"] == asked["port"]]
-        return 200 <= self.get(port, asked["path"]) < 400
-
-
-def libraries() -> list[str]:
-    """What the binary is linked with, in the places where it looks."""
-    lines = subprocess.run(["ldd", outrigger_binary()], capture_output=True, text=True, check=True).stdout.split()
-    return sorted({word for word in lines if word.startswith("/")})
+pytestmark = pytest.mark.skipif(not permitted(), reason="this machine allows no user namespaces")
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ import yaml
 
 from .paths import CACHE, ROOT
 from .pki import Pki
+from .redis import PASSWORD
 
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(folder.name for folder in (K8S / "overlays").iterdir())
 
 #: What people make before, as the kustomizations' first lines say.
 _SECRETS = {
-    "redis": {"password": "for-tests-only", "users.acl": "user default off\n"},
+    "redis": {"password": PASSWORD, "users.acl": "user default off\n"},
     "contextforge": {"DATABASE_URL": "sqlite:////tmp/mcp.db", "JWT_SECRET_KEY": "for-tests-only"},
 }
 
