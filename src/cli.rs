@@ -3,8 +3,10 @@
 //! Surprise: `worker` is hidden; only a supervisor starts one, with its sockets and its configuration handed over.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use outrigger::config;
 
 /// A sidecar reverse proxy for MCP
 #[derive(Debug, Parser)]
@@ -32,6 +34,9 @@ pub enum Command {
     /// Say which owner a session's request would get now, and why
     #[command(after_help = EXPLAIN)]
     Explain(Explain),
+    /// Tell a running Outrigger to drain and end: a container's preStop hook
+    #[command(after_help = STOP)]
+    Stop(Stop),
     /// Print the JSON Schema of the configuration file
     #[command(after_help = SCHEMA)]
     Schema,
@@ -56,6 +61,16 @@ pub struct Explain {
     /// For machines
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// Serve on for so long before: until nobody sends new clients here
+    #[arg(long, value_name = "TIME", value_parser = config::time)]
+    pub after: Option<Duration>,
+    /// The process that `outrigger run` is; in a container 1
+    #[arg(long, value_name = "PID", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: i32,
 }
 
 /// The file to check, given in either way.
@@ -106,6 +121,17 @@ Examples:
   outrigger explain --config /etc/outrigger.yaml --session 5f0c1f5c0d7e4d8a --path /servers/abc/mcp --json
 
 Exit codes: 0 there is an answer, 1 the registry does not answer, 64 the question or the configuration is wrong.";
+
+const STOP: &str = "\
+It returns once the signal is sent; the drain takes up to shutdown.timeout.
+
+Example, for Kubernetes, whose native sidecars get their SIGTERM only when the main container is gone:
+  lifecycle:
+    preStop:
+      exec:
+        command: [outrigger, stop, --after, 5s]
+
+Exit codes: 0 told, 1 it cannot be told, or is no Outrigger; 64 the command line is wrong.";
 
 const SCHEMA: &str = "\
 Example:

@@ -39,6 +39,7 @@ fn obey(command: Command) -> u8 {
         Command::Worker => worker::run(),
         Command::Check(checked) => checked.file().map_or(USAGE, |file| check(&file)),
         Command::Explain(question) => explain(&question),
+        Command::Stop(stop) => stop_running(&stop),
         Command::Schema => print(&format!("{:#}", config::schema())),
         Command::Version => print(concat!("outrigger ", env!("CARGO_PKG_VERSION"))),
     }
@@ -64,6 +65,16 @@ fn explain(cli::Explain { config, session, path, listener, json }: &cli::Explain
         Err(reason) => {
             eprintln!("{reason}");
             USAGE
+        }
+    }
+}
+
+fn stop_running(cli::Stop { after, pid }: &cli::Stop) -> u8 {
+    match supervisor::stop(*pid, after.unwrap_or_default()) {
+        Ok(()) => DONE,
+        Err(reason) => {
+            eprintln!("{reason}");
+            FAILED
         }
     }
 }

@@ -121,3 +121,46 @@ def test_as_pid_1_it_reaps_the_orphans_of_others(world):
     serves(world)
     world.process.signal(signal.SIGTERM)
     assert world.process.wait() == 0
+
+
+def test_stop_lets_it_serve_on_and_then_drain(world):
+    """As a preStop hook, from inside; it is done with the signal, before the end of PID 1 ends it, too."""
+    stream = world.open_stream()
+    inside, pid = [], world.process.pid
+    if isinstance(world.process, Contained):
+        inside = ["nsenter", f"--target={pid}", "--user", "--pid", "--mount", "--preserve-credentials"]
+        pid = 1
+    began = time.monotonic()
+    hook = subprocess.Popen([*inside, outrigger_binary(), "stop", "--after", "5s", "--pid", str(pid)])
+    serves(world)
+    assert world.ready()
+    assert hook.poll() is None
+    assert hook.wait() == 0
+    assert time.monotonic() - began >= 5
+    assert world.process.wait() == 0
+    with pytest.raises(Closed):
+        stream.read_chunk()
+
+
+def test_stop_leaves_other_programs_alone():
+    """Outside of containers process 1 is the system's own."""
+    program = subprocess.Popen(["sleep", "300"])
+    try:
+        told = subprocess.run(
+            [outrigger_binary(), "stop", "--pid", str(program.pid)], capture_output=True, text=True, check=False
+        )
+        assert told.returncode == 1
+        assert told.stderr == f"process {program.pid} is no Outrigger but sleep; nothing was done\n"
+        assert program.poll() is None
+    finally:
+        program.kill()
+        program.wait()
+
+
+def test_stop_says_that_nobody_is_there():
+    program = subprocess.Popen(["true"])
+    program.wait()
+    told = subprocess.run(
+        [outrigger_binary(), "stop", "--pid", str(program.pid)], capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, told.stderr) == (1, f"there is no process {program.pid}\n")

@@ -25,6 +25,7 @@ mod unit;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::material::reason;
 pub use env::Env;
@@ -76,6 +77,14 @@ fn load_on(machine: &ThisMachine, file_name: &str, text: &str, env: Env) -> Resu
 pub fn shown(text: &str) -> serde_json::Value {
     let (tree, _) = node::parse(text, &|name| Some(format!("${{{name}}}")));
     shown::shown(&schema(), tree.as_ref())
+}
+
+/// A time as the file writes it (`5s`), for the command line.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn time(text: &str) -> Result<Duration, String> {
+    unit::Time::parse(text).map(|time| time.0)
 }
 
 /// JSON Schema (draft 2020-12) of the file, made from its shape: keys, types, defaults and documentation.

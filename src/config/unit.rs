@@ -35,7 +35,7 @@ impl Time {
         Self(Duration::from_millis(millis))
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         match number_with_unit(text, &TIME_UNITS) {
             None => Err(format!("expected a time such as 30s (units ms, s, m, h), found {text:?}")),
             Some(Ok(0)) => Err("must be more than 0".to_owned()),

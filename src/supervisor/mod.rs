@@ -14,6 +14,7 @@ mod process;
 pub mod sockets;
 mod state;
 mod status;
+mod stop;
 mod story;
 mod watch;
 
@@ -39,6 +40,7 @@ use plan::{Attempt, Plan, Refusal};
 use process::{Children, Input};
 use sockets::Sockets;
 use state::State;
+pub use stop::stop;
 use story::Story;
 use watch::Watch;
 

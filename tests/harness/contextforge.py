@@ -16,7 +16,7 @@ from .waiting import wait_until
 
 _SECRET = "a-secret-of-the-tests-only-0123456789abcdef"
 _PASSWORD = "Only!For-Tests-0123"
-_SETTINGS = {
+SETTINGS = {
     "JWT_SECRET_KEY": _SECRET,
     "AUTH_ENCRYPTION_SECRET": _SECRET,
     "PLATFORM_ADMIN_EMAIL": "admin@example.com",
@@ -68,7 +68,7 @@ class ContextForge:
             failed.callback(self.end)
             upstream_port = free_port()
             self._start("upstream", [python("mcp1"), TESTS / "contextforge" / "upstream.py", upstream_port])
-            self._settings = _SETTINGS | {
+            self._settings = SETTINGS | {
                 "DATABASE_URL": f"sqlite:///{folder}/gateway.db",
                 "REDIS_URL": self.redis_url,
                 **(settings or {}),

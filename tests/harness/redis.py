@@ -26,7 +26,8 @@ class RedisServer:
     """One redis-server.
 
     `settings` are lines of its configuration. `login`: only the users of its ACL file may do anything, and Outrigger's
-    may do `rights`. `tls`: no plaintext port, and clients must show a certificate of this authority.
+    may do `rights`. `tls`: no plaintext port, and clients must show a certificate of this authority. `port`: for a host
+    that nobody else has.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class RedisServer:
         rights: str = "~* &* +@all",
         tls: Pki | None = None,
         replica_of: "RedisServer | None" = None,
+        port: int | None = None,
     ):
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.name, self.host, self.port = folder, name, host, free_port()
+        self.folder, self.name, self.host, self.port = folder, name, host, port or free_port()
         self._login, self._tls, self._pki = login, None, tls
         self._settings = {"bind": host, "port": self.port, "dir": folder, "save": '""', "appendonly": "no"}
         # A key that a test waits for expires soon, whether or not anybody asks for it; a replica is served at once.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a fresh Debian machine able to run the tests: system packages, Python environments, Node and its packages.
 #
-#   tests/setup/setup.sh [part ...]      parts: system harness mcp1 mcp2 node contextforge-1.0.0rc1 contextforge-1.0.7
+#   tests/setup/setup.sh [part ...]      parts: system harness mcp1 mcp2 node k8s kustomize contextforge-1.0.0rc1 contextforge-1.0.7
 #                                        (default: all but contextforge-1.0.7)
 #
 # Everything is pinned, lies below $OUTRIGGER_TEST_CACHE (default: .venvs in the repository) and is made once: a part
@@ -18,7 +18,7 @@ exec 9>"$CACHE/.lock"
 flock 9
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(system harness mcp1 mcp2 node contextforge-1.0.0rc1)
+[ ${#parts[@]} -gt 0 ] || parts=(system harness mcp1 mcp2 node k8s kustomize contextforge-1.0.0rc1)
 
 started=$SECONDS
 logs=$(mktemp -d)
@@ -33,7 +33,7 @@ declare -A running=()
 for part in "${parts[@]}"; do
     case $part in
     system) ;;
-    node) "$here/node.sh" >"$logs/$part" 2>&1 9>&- & running[$part]=$! ;;
+    node | kustomize) "$here/$part.sh" >"$logs/$part" 2>&1 9>&- & running[$part]=$! ;;
     *) "$here/python.sh" "$part" >"$logs/$part" 2>&1 9>&- & running[$part]=$! ;;
     esac
 done
