@@ -139,7 +139,7 @@ def test_outrigger_is_a_native_sidecar_with_three_probes(overlay):
         assert sidecar.spec["restartPolicy"] == "Always"
         probes = {kind: sidecar.spec[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness")}
         assert {kind: probe["httpGet"]["path"] for kind, probe in probes.items()} == {
-            "startup": "/livez",
+            "startup": "/startupz",
             "liveness": "/livez",
             "readiness": "/readyz",
         }

@@ -15,6 +15,7 @@ from harness.k8s import Overlay
 from harness.mcp import SERVER_KINDS, McpSession
 from harness.paths import ROOT
 from harness.places import Place
+from harness.plain import get
 from harness.redis import RedisServer
 
 pytestmark = pytest.mark.skipif(not permitted(), reason="this machine allows no user namespaces")
@@ -38,6 +39,7 @@ class Pod:
     def __init__(self, name: str, place: Place, member: Container):
         self.name, self.member = name, member
         self.url = f"http://{place.front}:8080{SERVER.path}"
+        self.admin = f"http://{place.front}:9901"
 
     def ready(self) -> bool:
         return self.member.probe("readiness")
@@ -84,3 +86,13 @@ def test_a_pod_that_ends_takes_its_sessions_and_no_others(pods):
         assert json.loads(second.call(pod.url, "count"))["name"] == "outrigger-b"
     first.close()
     second.close()
+
+
+def test_from_outside_the_admin_listener_gives_probes_and_metrics_only(pods):
+    """As kubelet and Prometheus come; what tells more is for who is inside."""
+    statuses = {
+        path: get(f"{pods[0].admin}{path}").status_code for path in ("/livez", "/readyz", "/startupz", "/metrics")
+    }
+    assert set(statuses.values()) == {200}, statuses
+    assert get(f"{pods[0].admin}/config").status_code == 403
+    assert pods[0].member.get(9901, "/config") == 200
