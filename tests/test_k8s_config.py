@@ -1,5 +1,6 @@
 """k8s/: the configurations are right where they will be read, and their numbers go with those of the pods."""
 
+import json
 import re
 import subprocess
 
@@ -130,7 +131,9 @@ def test_the_processor_limit_is_that_of_its_threads(sidecar):
 
 
 def test_the_configuration_keeps_its_name_when_it_changes():
-    """A new name would replace the pods, and with them every session, where a reload is enough."""
+    """A new name would replace the pods, and with them every session, where a reload is enough: files are watched."""
+    schema = json.loads(subprocess.run([outrigger_binary(), "schema"], capture_output=True, check=True).stdout)
+    assert schema["properties"]["reload"]["properties"]["watch"]["default"] is True
     for folder in [K8S / "base", *(K8S / "overlays" / name for name in OVERLAYS)]:
         names = {one["metadata"]["name"] for one in kustomize(folder) if one["kind"] == "ConfigMap"}
         assert "outrigger" in names

@@ -15,7 +15,7 @@ import pytest
 from harness import wait_until
 from harness.container import Container, permitted
 from harness.contextforge import SETTINGS
-from harness.k8s import OVERLAYS, Overlay, variables
+from harness.k8s import OVERLAYS, Overlay, project, variables
 from harness.paths import python
 
 SIDECARS = [(name, sidecar.name) for name in OVERLAYS for sidecar in Overlay(name).sidecars]
@@ -88,4 +88,16 @@ def test_a_reload_needs_no_more_rights(container):
     wait_until(lambda: running.probe("readiness"))
     os.kill(running.pid, signal.SIGHUP)
     wait_until(lambda: "generation 2 ready" in running.process.err.read_text(), what="a second generation")
+    assert running.probe("liveness")
+
+
+def test_a_renewed_certificate_and_a_changed_configuration_are_taken_up_in_place(container, pki):
+    """No pod is replaced and nobody sends a signal: kubelet swaps what is mounted."""
+    running = container("egress-mtls", "egress")
+    wait_until(lambda: running.probe("readiness"))
+    project(running.volumes["payments"], running.sidecar.content("payments", pki))
+    wait_until(lambda: "generation 2 ready" in running.process.err.read_text(), what="the new certificate")
+    (changed,) = running.sidecar.content("egress-config", pki).values()
+    project(running.volumes["egress-config"], {"outrigger.yaml": changed + "log: { level: debug }\n"})
+    wait_until(lambda: "generation 3 ready" in running.process.err.read_text(), what="the new configuration")
     assert running.probe("liveness")

@@ -49,7 +49,10 @@ class Container:
         switch = folder / "nsswitch.conf"
         switch.write_text("hosts: files\n")
         command += ["--ro-bind", names, "/etc/hosts", "--ro-bind", switch, "/etc/nsswitch.conf"]
+        #: Folders of its volumes, by name.
+        self.volumes: dict[str, Path] = {}
         for path, (source, writable) in sidecar.lay_out(folder, pki).items():
+            self.volumes[source.name] = source
             command += ["--bind" if writable else "--ro-bind", source, path]
         for name, value in {"PATH": "/usr/bin", **sidecar.environment(), **(own or {})}.items():
             command += ["--setenv", name, value]
