@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use crate::material::IdentityFiles;
+use crate::mcp::failure::Statuses;
 use crate::mcp::public_url::PublicUrl;
 use crate::mcp::public_url::address::EndpointForm;
 use crate::routing::allowed::Allowed;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub sessions: Sessions,
     /// This Outrigger among several; `None` = it is alone, or its siblings need not find it.
     pub member: Option<Member>,
+    /// How the status of a failed request leaves.
+    pub statuses: Statuses,
     pub limits: Limits,
     pub timeouts: Timeouts,
     pub drain: Drain,
@@ -317,6 +320,8 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Longest silence inside an answer that is no event stream.
     pub response_idle: Duration,
+    /// Silence of an event stream after which the client gets a comment; `None` = never.
+    pub stream_keepalive: Option<Duration>,
     /// Downstream connection without a request.
     pub idle: Duration,
     /// Whole request head, from its first byte.
