@@ -38,8 +38,9 @@ pub fn verdict_on(
     body: Body<'_>,
     statuses: Statuses,
 ) -> Verdict {
-    let method = matches!(caller, Caller::Request(_)).then_some("tools/call");
-    let asked = Asked { caller, method, in_session: true, by_stream: false, can_resume: true };
+    let method = matches!(caller, Caller::Request(_)).then(|| "tools/call".to_owned());
+    let asked =
+        Asked { caller: caller.clone(), method, in_session: true, by_stream: false, can_resume: true };
     let content_type = ContentType::of(content_type);
     let answered =
         Answered { status, content_type, is_coded: false, has_location: false, retry_after: None, body };

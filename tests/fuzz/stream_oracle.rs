@@ -26,10 +26,9 @@ pub fn judge(stream: &[u8]) -> bool {
 
 /// How the stream ends orderly and broken off, and whether a comment would fit there.
 fn watched(chunks: &[&[u8]]) -> (End, End, bool) {
-    let caller = Caller::Request(b"7".to_vec());
     let asked = Asked {
-        caller: &caller,
-        method: Some("tools/call"),
+        caller: Caller::Request(b"7".to_vec()),
+        method: Some("tools/call".to_owned()),
         in_session: true,
         by_stream: false,
         can_resume: true,

@@ -35,11 +35,11 @@ pub use why::{Why, must_return};
 pub(in crate::mcp) const INTERNAL_ERROR: i32 = -32603;
 
 /// What the client asked, as far as its answer depends on it.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    pub caller: &'a Caller,
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub caller: Caller,
     /// JSON-RPC method of a single message.
-    pub method: Option<&'a str>,
+    pub method: Option<String>,
     /// It named a session; 404 then means that this one is gone.
     pub in_session: bool,
     /// HTTP+SSE: its answer comes by the session's stream, and HTTP only says that it was taken.
@@ -99,8 +99,8 @@ pub enum Verdict {
 }
 
 /// The rule. Asked twice at most: `Hold` is said of an unread body only.
-pub fn decide(asked: &Asked<'_>, answered: &Answered<'_>, statuses: Statuses) -> Verdict {
-    let owed = match asked.caller {
+pub fn decide(asked: &Asked, answered: &Answered<'_>, statuses: Statuses) -> Verdict {
+    let owed = match &asked.caller {
         Caller::Request(_) => true,
         Caller::Batch(ids) => !ids.is_empty(),
         Caller::Silent => false,
@@ -122,7 +122,7 @@ pub fn decide(asked: &Asked<'_>, answered: &Answered<'_>, statuses: Statuses) ->
 }
 
 /// HTTP status for a request that failed with `status`.
-pub fn status_outward(asked: &Asked<'_>, status: u16, statuses: Statuses) -> u16 {
+pub fn status_outward(asked: &Asked, status: u16, statuses: Statuses) -> u16 {
     let acted_on = matches!(status, 401 | 403) || (status == 404 && asked.in_session);
     let owed = !asked.caller.ids().is_empty();
     match statuses {
@@ -157,7 +157,7 @@ fn as_it_is(answered: &Answered<'_>) -> Verdict {
     if answered.is_event_stream() { Verdict::Watch } else { Verdict::Pass { status: answered.status } }
 }
 
-fn success(asked: &Asked<'_>, answered: &Answered<'_>, statuses: Statuses) -> Verdict {
+fn success(asked: &Asked, answered: &Answered<'_>, statuses: Statuses) -> Verdict {
     if answered.is_coded {
         return Verdict::Pass { status: answered.status };
     }
@@ -178,7 +178,7 @@ fn success(asked: &Asked<'_>, answered: &Answered<'_>, statuses: Statuses) -> Ve
             refused(Why::Both, detail(Markup::Json, body))
         }
         Shape::Answer(Answer { outcome: Outcome::HollowResult, .. })
-            if asked.method.is_some_and(must_return) =>
+            if asked.method.as_deref().is_some_and(must_return) =>
         {
             refused(Why::Hollow, None)
         }
@@ -191,7 +191,7 @@ fn success(asked: &Asked<'_>, answered: &Answered<'_>, statuses: Statuses) -> Ve
     }
 }
 
-fn failure(asked: &Asked<'_>, answered: &Answered<'_>, statuses: Statuses) -> Verdict {
+fn failure(asked: &Asked, answered: &Answered<'_>, statuses: Statuses) -> Verdict {
     let refused = |detail| refused(asked, answered, statuses, Why::Status, detail);
     if answered.is_coded || answered.is_event_stream() {
         return refused(None);
@@ -215,7 +215,7 @@ fn failure(asked: &Asked<'_>, answered: &Answered<'_>, statuses: Statuses) -> Ve
 
 /// A JSON-RPC answer, with the caller's own id if it has another.
 fn answer_leaves(
-    asked: &Asked<'_>,
+    asked: &Asked,
     answered: &Answered<'_>,
     statuses: Statuses,
     body: &[u8],
@@ -226,11 +226,11 @@ fn answer_leaves(
         Class::Failure => status_outward(asked, answered.status, statuses),
         Class::Success | Class::Accepted | Class::Redirect => answered.status,
     };
-    match asked.caller {
+    match &asked.caller {
         Caller::Batch(ids) => match &answer.outcome {
             // One error for a whole batch is the error of each.
             Outcome::Error(place) if extent == Extent::Whole => {
-                let body = reply::reply_with(asked.caller, &body[place.clone()]);
+                let body = reply::reply_with(&asked.caller, &body[place.clone()]);
                 Verdict::Reply { status, why: Why::Status, body }
             }
             _ if answer.is_to_one_of(ids, body) => Verdict::Pass { status },
@@ -246,7 +246,7 @@ fn answer_leaves(
 
 /// The reply to a request whose answer may not leave.
 fn refused(
-    asked: &Asked<'_>,
+    asked: &Asked,
     answered: &Answered<'_>,
     statuses: Statuses,
     why: Why,
@@ -257,7 +257,7 @@ fn refused(
         Why::Ambiguous | Why::Accepted | Why::Both | Why::Empty | Why::Hollow | Why::NotAnAnswer => None,
         Why::NotJson | Why::NotUtf8 | Why::StreamEnded | Why::Truncated => None,
     };
-    let sentence = why.sentence(answered.status, asked.method, content_type.as_deref());
+    let sentence = why.sentence(answered.status, asked.method.as_deref(), content_type.as_deref());
     let failure = Failure {
         code: INTERNAL_ERROR,
         message: detail.as_ref().map_or(sentence.clone(), |detail| format!("{sentence}: {detail}")),
@@ -265,12 +265,12 @@ fn refused(
             http_status: answered.status,
             detail,
             content_type,
-            method: asked.method.filter(|_| why == Why::Hollow).map(str::to_owned),
+            method: asked.method.clone().filter(|_| why == Why::Hollow),
             retry_after: answered.retry_after.map(RetryAfter::of),
         },
     };
     let status = status_outward(asked, why.status(answered.status), statuses);
-    Verdict::Reply { status, why, body: reply(asked.caller, &failure).1 }
+    Verdict::Reply { status, why, body: reply(&asked.caller, &failure).1 }
 }
 
 /// What a body that is replaced said.

@@ -105,9 +105,9 @@ fn kinds() -> [(Caller, bool); 5] {
     ]
 }
 
-fn asked(caller: &Caller, by_stream: bool) -> Asked<'_> {
-    let method = matches!(caller, Caller::Request(_)).then_some("tools/call");
-    Asked { caller, method, in_session: true, by_stream, can_resume: true }
+fn asked(caller: &Caller, by_stream: bool) -> Asked {
+    let method = matches!(caller, Caller::Request(_)).then(|| "tools/call".to_owned());
+    Asked { caller: caller.clone(), method, in_session: true, by_stream, can_resume: true }
 }
 
 fn answered<'a>(status: u16, content_type: &'a str, body: Body<'a>) -> Answered<'a> {
@@ -118,7 +118,7 @@ fn answered<'a>(status: u16, content_type: &'a str, body: Body<'a>) -> Answered<
 }
 
 fn decide_in_the_end(
-    asked: &Asked<'_>,
+    asked: &Asked,
     status: u16,
     content_type: &str,
     body: &[u8],
@@ -190,26 +190,26 @@ fn an_event_stream_or_a_redirect_or_an_acceptance_needs_no_body() {
 #[rustfmt::skip]
 fn statuses_that_become_200() {
     let request = Caller::Request(b"7".to_vec());
-    let of = |asked: Asked<'_>, status, content_type: &str, body: &str| {
-        said(&decide_in_the_end(&asked, status, content_type, body.as_bytes(), Statuses::Ok), status)
+    let of = |asked: &Asked, status, content_type: &str, body: &str| {
+        said(&decide_in_the_end(asked, status, content_type, body.as_bytes(), Statuses::Ok), status)
     };
     let in_session = asked(&request, false);
-    let outside = Asked { in_session: false, ..in_session };
+    let outside = Asked { in_session: false, ..in_session.clone() };
     let by_stream = asked(&request, true);
-    assert_eq!(of(in_session, 500, JSON, ERROR),  "as it is, but 200");
-    assert_eq!(of(in_session, 400, JSON, SERVER_ERROR), "its id, 200");
-    assert_eq!(of(in_session, 502, HTML, PAGE),   "200 status");
-    assert_eq!(of(in_session, 429, JSON, DETAIL), "200 status");
-    assert_eq!(of(in_session, 202, NONE, ""),     "200 accepted_only");
-    assert_eq!(of(in_session, 200, JSON, RESULT), "as it is");
-    assert_eq!(of(in_session, 201, JSON, RESULT), "as it is");
-    assert_eq!(of(in_session, 401, JSON, DETAIL), "401 status");
-    assert_eq!(of(in_session, 403, JSON, ERROR),  "as it is");
-    assert_eq!(of(in_session, 404, JSON, SERVER_ERROR), "its id");
-    assert_eq!(of(outside,    404, JSON, DETAIL), "200 status");
-    assert_eq!(of(by_stream,  500, JSON, DETAIL), "500 status");
-    assert_eq!(of(asked(&Caller::Silent, false), 500, JSON, DETAIL), "500 silent");
-    assert_eq!(of(asked(&Caller::Bare, false), 500, JSON, DETAIL), "as it is");
+    assert_eq!(of(&in_session, 500, JSON, ERROR),  "as it is, but 200");
+    assert_eq!(of(&in_session, 400, JSON, SERVER_ERROR), "its id, 200");
+    assert_eq!(of(&in_session, 502, HTML, PAGE),   "200 status");
+    assert_eq!(of(&in_session, 429, JSON, DETAIL), "200 status");
+    assert_eq!(of(&in_session, 202, NONE, ""),     "200 accepted_only");
+    assert_eq!(of(&in_session, 200, JSON, RESULT), "as it is");
+    assert_eq!(of(&in_session, 201, JSON, RESULT), "as it is");
+    assert_eq!(of(&in_session, 401, JSON, DETAIL), "401 status");
+    assert_eq!(of(&in_session, 403, JSON, ERROR),  "as it is");
+    assert_eq!(of(&in_session, 404, JSON, SERVER_ERROR), "its id");
+    assert_eq!(of(&outside,    404, JSON, DETAIL), "200 status");
+    assert_eq!(of(&by_stream,  500, JSON, DETAIL), "500 status");
+    assert_eq!(of(&asked(&Caller::Silent, false), 500, JSON, DETAIL), "500 silent");
+    assert_eq!(of(&asked(&Caller::Bare, false), 500, JSON, DETAIL), "as it is");
 }
 
 #[test]
@@ -217,8 +217,8 @@ fn statuses_that_become_200() {
 fn only_methods_that_must_return_something_cannot_return_nothing() {
     let hollow = r#"{"jsonrpc":"2.0","id":7,"result":{}}"#;
     let caller = Caller::Request(b"7".to_vec());
-    let of = |method| {
-        let asked = Asked { method, ..asked(&caller, false) };
+    let of = |method: Option<&str>| {
+        let asked = Asked { method: method.map(str::to_owned), ..asked(&caller, false) };
         said(&decide_in_the_end(&asked, 200, JSON, hollow.as_bytes(), Statuses::Preserve), 200)
     };
     for method in ["tools/call", "tools/list", "initialize", "resources/read", "prompts/get", "completion/complete"] {

@@ -55,9 +55,9 @@ pub enum End {
 }
 
 impl Watch {
-    pub fn new(asked: &Asked<'_>) -> Self {
+    pub fn new(asked: &Asked) -> Self {
         let awaited = asked.caller.ids().to_vec();
-        let resumption = match asked.method {
+        let resumption = match asked.method.as_deref() {
             _ if asked.can_resume => Resumption::NotYet,
             Some("subscriptions/listen") => Resumption::AskedAnew,
             Some(_) | None => Resumption::Never,
@@ -161,12 +161,13 @@ mod tests {
     const ANSWER: &str = r#"{"jsonrpc":"2.0","id":7,"result":{"content":[]}}"#;
     const ERROR: &str = r#"{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"m"}}"#;
 
-    fn asked(caller: &Caller) -> Asked<'_> {
-        Asked { caller, method: Some("tools/call"), in_session: true, by_stream: false, can_resume: true }
+    fn asked(caller: &Caller) -> Asked {
+        let (caller, method) = (caller.clone(), Some("tools/call".to_owned()));
+        Asked { caller, method, in_session: true, by_stream: false, can_resume: true }
     }
 
     /// How the stream ends, in words.
-    fn end_of(asked: &Asked<'_>, chunks: &[&[u8]], orderly: bool) -> String {
+    fn end_of(asked: &Asked, chunks: &[&[u8]], orderly: bool) -> String {
         let mut watch = Watch::new(asked);
         chunks.iter().for_each(|chunk| watch.push(chunk));
         match watch.end(orderly) {
@@ -232,7 +233,7 @@ mod tests {
         let request = Caller::Request(b"7".to_vec());
         let modern = Asked { can_resume: false, ..asked(&request) };
         assert_eq!(end_of(&modern, &stream, true), "error to 7");
-        let listen = Asked { method: Some("subscriptions/listen"), ..modern };
+        let listen = Asked { method: Some("subscriptions/listen".to_owned()), ..modern };
         assert_eq!(
             (end_of(&listen, &stream, true), end_of(&listen, &stream, false)),
             ("orderly".into(), "cut".into())
