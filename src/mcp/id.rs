@@ -3,6 +3,7 @@
 //! numbers are compared by their decimal digits, because two long ids that differ may well be the same floating-point number.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::json::Text;
 
@@ -37,6 +38,19 @@ impl Id {
             _ => None,
         });
         Self(form.unwrap_or_else(|| Form::Raw(written.to_vec())))
+    }
+}
+
+/// One text for each id.
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Form::Text(text) => write!(f, "\"{text}"),
+            Form::Number { negative, digits, exponent } => {
+                write!(f, "{}{digits}e{exponent}", if *negative { "-" } else { "" })
+            }
+            Form::Raw(written) => write!(f, "{}", written.escape_ascii()),
+        }
     }
 }
 
@@ -86,6 +100,7 @@ mod tests {
         ];
         for [one, other] in same_ones {
             assert!(same(one.as_bytes(), other.as_bytes()), "{one} {other}");
+            assert_eq!(Id::of(one.as_bytes()).to_string(), Id::of(other.as_bytes()).to_string());
         }
         let different = [
             ["7", r#""7""#],
@@ -102,6 +117,7 @@ mod tests {
         ];
         for [one, other] in different {
             assert!(!same(one.as_bytes(), other.as_bytes()), "{one} {other}");
+            assert_ne!(Id::of(one.as_bytes()).to_string(), Id::of(other.as_bytes()).to_string());
         }
     }
 }

@@ -16,9 +16,9 @@ use crate::app::App;
 use crate::config::settings::{Profile, UpstreamId};
 use crate::error::Fault;
 use crate::exchange;
+use crate::exchange::normalise::connection_fields;
 use crate::exchange::outbound::{Dropped, joined_cookie, origin_form};
 use crate::exchange::public::{Public, public_head};
-use crate::exchange::relay::connection_fields;
 use crate::logging;
 use crate::routing::hop::HOP;
 

@@ -49,7 +49,7 @@ fn unmasked(chunks: &[&[u8]]) -> Vec<u8> {
                     repaired.extend_from_slice(&bytes);
                 }
                 Piece::Hollow(hollow) => {
-                    repaired.extend_from_slice(&hollow.repaired("tools/call"));
+                    repaired.extend_from_slice(&hollow.repaired());
                     raw.extend_from_slice(&hollow.as_it_came());
                 }
             }

@@ -32,10 +32,10 @@ pub use why::{Why, must_return};
 
 /// JSON-RPC 2.0 §5.1, for everything that failed behind us. Never -32601 or one of MCP's own (facts: "recognised modern errors" stop a
 /// client from falling back to an older protocol).
-pub(in crate::mcp) const INTERNAL_ERROR: i32 = -32603;
+pub const INTERNAL_ERROR: i32 = -32603;
 
 /// What the client asked, as far as its answer depends on it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Asked {
     pub caller: Caller,
     /// JSON-RPC method of a single message.

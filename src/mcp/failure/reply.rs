@@ -5,8 +5,10 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::mcp::jsonrpc::{Envelope, Kind};
+
 /// Who is calling, as far as a reply must know.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Caller {
     /// A request with this id, raw bytes.
     Request(Vec<u8>),
@@ -15,12 +17,31 @@ pub enum Caller {
     /// A notification or a client's response: nothing may be said in return.
     Silent,
     /// A GET or a DELETE, or a request that was not read: a sentence will do.
+    #[default]
     Bare,
     /// A body that is not JSON-RPC: the id, if one could be read with certainty.
     Unreadable(Option<Vec<u8>>),
 }
 
 impl Caller {
+    /// Who sent this.
+    pub fn of(envelope: &Envelope<'_>) -> Self {
+        match envelope {
+            Envelope::Single(message) => match message.kind {
+                Kind::Request { id } => Self::Request(id.to_vec()),
+                Kind::Notification | Kind::Response { .. } => Self::Silent,
+                Kind::Other => Self::Unreadable(None),
+            },
+            Envelope::Batch(messages) => {
+                let ids = messages.iter().filter_map(|message| match message.kind {
+                    Kind::Request { id } => Some(id.to_vec()),
+                    Kind::Notification | Kind::Response { .. } | Kind::Other => None,
+                });
+                Self::Batch(ids.collect())
+            }
+        }
+    }
+
     /// Ids that are owed an answer.
     pub fn ids(&self) -> &[Vec<u8>] {
         match self {
