@@ -7,13 +7,14 @@ use crate::account::{Counters, Snapshot, add_registry};
 use crate::config::settings::{Listener, Settings, UpstreamId};
 use crate::material::Used;
 use crate::members::Members;
-use crate::registry::{GatewayKeys, Registry};
+use crate::registry::{Calls, GatewayKeys, Registry};
 use crate::upstream::{Upstream, Upstreams};
 
 pub struct App {
     pub settings: Settings,
     pub upstreams: Upstreams,
     pub registry: Registry,
+    pub calls: Calls,
     /// `None`: the gateway's own keys cannot or may not be read.
     pub gateway: Option<GatewayKeys>,
     /// `None`: this Outrigger is no member.
@@ -35,8 +36,20 @@ impl App {
         counters: Counters,
     ) -> Self {
         let gateway = registry.store().and_then(GatewayKeys::of);
+        let calls = Calls::default();
         let (opened, draining) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { settings, upstreams, registry, gateway, members, certificates, counters, opened, draining }
+        Self {
+            settings,
+            upstreams,
+            registry,
+            calls,
+            gateway,
+            members,
+            certificates,
+            counters,
+            opened,
+            draining,
+        }
     }
 
     /// This member's name, if it is one of several.

@@ -4,14 +4,13 @@
 
 use std::borrow::Cow;
 
+use crate::mcp::failure::{Data, Failure, INTERNAL_ERROR, RetryAfter};
 use crate::mcp::jsonrpc;
 
 /// JSON-RPC 2.0 §5.1: the request is not one that we pass on.
 pub const INVALID_REQUEST: i32 = -32600;
 /// JSON-RPC 2.0 §5.1: as servers answer for a task that they do not know (SEP-2663, "Protocol Errors").
 pub const INVALID_PARAMS: i32 = -32602;
-/// JSON-RPC 2.0 §5.1: everything that failed behind us.
-pub const INTERNAL_ERROR: i32 = -32603;
 
 /// One failed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +57,10 @@ pub enum Fault {
     /// The upstream closed or broke the connection before its answer.
     NoAnswer,
     MalformedAnswer,
+    /// The answer ended in its middle, before any of it had left.
+    AnswerBroken,
+    /// The same, because nothing came any more.
+    AnswerSilent,
 }
 
 /// Who has to act on a failure.
@@ -86,6 +89,7 @@ impl Fault {
             Self::WriteFailed | Self::FirstByteTimeout | Self::NoAnswer | Self::MalformedAnswer => {
                 Blame::Upstream
             }
+            Self::AnswerBroken | Self::AnswerSilent => Blame::Upstream,
             Self::TooManyConnections | Self::RegistryUnavailable => Blame::Outrigger,
             Self::OwnerUnreachable | Self::ForwardedTwice => Blame::Outrigger,
         }
@@ -108,9 +112,10 @@ impl Fault {
             | Self::TlsHandshake
             | Self::WriteFailed
             | Self::NoAnswer
-            | Self::MalformedAnswer => 502,
+            | Self::MalformedAnswer
+            | Self::AnswerBroken => 502,
             Self::TooManyConnections | Self::RegistryUnavailable | Self::OwnerUnreachable => 503,
-            Self::ConnectTimeout | Self::FirstByteTimeout => 504,
+            Self::ConnectTimeout | Self::FirstByteTimeout | Self::AnswerSilent => 504,
             Self::ForwardedTwice => 508,
         }
     }
@@ -160,6 +165,8 @@ impl Fault {
             Self::FirstByteTimeout => "The upstream did not answer in time",
             Self::NoAnswer => "The upstream closed the connection without an answer",
             Self::MalformedAnswer => "The upstream's answer is not valid HTTP",
+            Self::AnswerBroken => "The upstream's answer broke off",
+            Self::AnswerSilent => "The upstream's answer broke off in silence",
         })
     }
 
@@ -194,7 +201,16 @@ impl Fault {
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::NoAnswer => "no_answer",
             Self::MalformedAnswer => "malformed_answer",
+            Self::AnswerBroken => "answer_broken",
+            Self::AnswerSilent => "answer_silent",
         }
+    }
+
+    /// What a JSON-RPC client is told.
+    pub fn failure(&self) -> Failure {
+        let retry_after = self.retry_after().map(|seconds| RetryAfter::Seconds(seconds.into()));
+        let data = Data { http_status: self.status(), retry_after, ..Data::default() };
+        Failure { code: self.code(), message: self.sentence().into_owned(), data }
     }
 
     /// `Retry-After` in seconds, where waiting helps.
@@ -259,6 +275,8 @@ mod tests {
             FirstByteTimeout,
             NoAnswer,
             MalformedAnswer,
+            AnswerBroken,
+            AnswerSilent,
         ]
     }
 

@@ -22,6 +22,7 @@ use outrigger::config::settings::{
     TlsVersion, Topology, UpstreamId, Verify,
 };
 use outrigger::config::sockets::wanted;
+use outrigger::mcp::failure::Statuses;
 use outrigger::routing::destination::Destination;
 
 const USAGE: i32 = 64;
@@ -133,7 +134,9 @@ fn a_right_file_gives_the_settings_it_says() {
     assert_eq!(embedded.max_sessions, 7);
     let limits = &settings.limits;
     assert_eq!((limits.body, limits.headers, limits.header_count, limits.connections), (2 << 20, 1000, 8, 9));
+    assert_eq!(settings.statuses, Statuses::Ok);
     let times = &settings.timeouts;
+    assert_eq!(times.stream_keepalive, None);
     let early = [times.connect, times.first_byte, times.response_idle, times.idle];
     let late = [times.request_head, times.request_body, times.write, times.upstream_idle];
     assert_eq!(early, [1, 2, 3, 4].map(Duration::from_millis));
@@ -276,11 +279,13 @@ upstreams:
     peers: [{ name: w1, address: "[::1]:4444" }, "127.0.0.1:4445"]
 routes: { mcp: ["/mcp"], sse: [], message: [] }
 sessions: { ttl: 2m, embedded: { path: "${CERTS}", max_sessions: 7 } }
+errors: { status: ok }
 limits: { body: "${SIZE}MiB", headers: 1000B, header_count: 8, connections: 9 }
 timeouts:
   connect: 1ms
   first_byte: 2ms
   response_idle: 3ms
+  stream_keepalive: null
   idle: 4ms
   request_head: 5ms
   request_body: 6ms

@@ -55,6 +55,7 @@ SOMETIMES = {
         "peer",
         "first_byte_ms",
         "fault",
+        "normalised",
         "client_gone",
     ),
 }
@@ -216,7 +217,7 @@ ENDS = {
     "malformed answer": (ask(body=call("malformed")), {**MCP_REQUEST, "status": 502, "fault": "malformed_answer"}),
     "silent upstream": (ask(body=call("silent")), {**MCP_REQUEST, "status": 504, "fault": "first_byte_timeout"}),
     "cut answer": (ask(body=call("cut")), {**MCP_REQUEST, "fault": "answer_broken"}),
-    "failure upstream": (ask(body=call("failing")), {**MCP_REQUEST, **SENT, "status": 500}),
+    "failure upstream": (ask(body=call("failing")), {**MCP_REQUEST, **SENT, "status": 500, "normalised": "status"}),
     "gone before the answer": (leave(body=call("silent")), {"route": "mcp", "status": 0, **GONE}),
     "gone inside a stream": (
         leave(f"/servers/endless-stream/mcp{QUERY}", after=b"data:", method="GET"),

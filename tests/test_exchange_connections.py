@@ -4,11 +4,12 @@
 upstream had closed looks like one on which it died at work, so only what may run twice is sent again, and once.
 """
 
+import json
 import threading
 
 import pytest
 
-from harness import JSON, PATIENCE, Closed, answering, response, wait_until
+from harness import JSON, PATIENCE, answering, response, wait_until
 from harness.stage import BOTH, MCP, a_stage, call, result
 
 stage = a_stage({"timeouts": {"upstream_idle": "600ms"}})
@@ -147,7 +148,8 @@ def test_what_may_run_twice_is_sent_again_once(stage, protocol, how, method, bod
         client.ask("POST", MCP, call(), JSON)
         retries = stage.metrics()["outrigger_retries_total"]
         reply = client.ask(method, MCP, body, JSON)
-        assert (reply.status, reply.json) == (200, result(ok=True))
+        silent = b"notifications/" in body
+        assert (reply.status, reply.body) == ((202, b"") if silent else (200, json.dumps(result(ok=True)).encode()))
         assert stage.metrics()["outrigger_retries_total"] == retries + 1
     assert [len(connection.requests) for connection in upstream.connections] == [2, 1]
     first, again = upstream.connections[0].requests[1], upstream.connections[1].requests[0]
@@ -223,8 +225,8 @@ def test_a_cut_answer_does_not_go_back_to_the_pool(stage):
         connection.wait_closed()
 
     with stage.playing(cut, answering(ANSWER)) as upstream:
-        with stage.client() as client, pytest.raises(Closed):
-            client.ask("POST", MCP, call("tools/call"), JSON)
+        with stage.client() as client:
+            assert client.ask("POST", MCP, call("tools/call"), JSON).status == 502
         with stage.client() as client:
             assert client.ask("POST", MCP, call("tools/call"), JSON).json == result(ok=True)
     assert [len(connection.requests) for connection in upstream.connections] == [1, 1]

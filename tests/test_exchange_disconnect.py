@@ -66,13 +66,15 @@ def test_gone_before_the_answer(stage, protocol, how, method, body):
 
 
 @LEAVING
-@pytest.mark.parametrize("script", [streaming, half_answered])
-def test_gone_during_the_answer(stage, protocol, how, script):
+@pytest.mark.parametrize(
+    ("method", "body", "script"), [("POST", call(), streaming), ("GET", b"", streaming), ("GET", b"", half_answered)]
+)
+def test_gone_during_the_answer(stage, protocol, how, method, body, script):
     delays = []
     with stage.playing(script) as upstream:
         for number in range(3):
             client = stage.client(protocol)
-            answer = client.begin("POST", MCP, call(), JSON)
+            answer = client.begin(method, MCP, body, JSON)
             assert answer.read_head().status == 200
             assert answer.read_piece()
             left = leave(client, answer, how)
@@ -110,8 +112,8 @@ def test_other_streams_of_the_connection_go_on(stage):
         open_ones = [connection for connection in upstream.connections if not connection.closed]
         assert len(open_ones) == 3
         for connection in open_ones:
-            connection.send(chunk(event("second")) + LAST_CHUNK)
-        assert [read_all(answer) for answer in calls[3:]] == [[event("second")]] * 3
+            connection.send(chunk(event(result(connection.requests[0].json["id"]))) + LAST_CHUNK)
+        assert [read_all(answer) for answer in calls[3:]] == [[event(result(number))] for number in range(3, 6)]
 
 
 def test_a_half_close_counts_as_leaving(stage):
@@ -136,7 +138,7 @@ def test_gone_is_accounted_as_the_clients_doing(stage):
 @pytest.mark.parametrize("second", [request("POST", MCP, call(id=2), JSON), b"P", b"\r\n"], ids=["whole", "P", "CRLF"])
 @pytest.mark.parametrize("begun", [False, True], ids=["before the answer", "during the answer"])
 def test_a_pipelined_request_does_not_break_the_first_answer(stage, second, begun):
-    body = [b"[1,", b"2,", b"3]"]
+    body = [b'{"jsonrpc":"2.0",', b'"id":1,', b'"result":{"a":1}}']
     pipelined = threading.Event()
 
     def script(connection):
@@ -155,7 +157,8 @@ def test_a_pipelined_request_does_not_break_the_first_answer(stage, second, begu
             connection.send(response(200, result(2)))
 
     with stage.playing(script) as upstream, stage.client() as client:
-        answer = client.begin("POST", MCP, call(id=1), JSON)
+        # What answers a request has not begun before it is whole.
+        answer = client.begin("GET", MCP) if begun else client.begin("POST", MCP, call(id=1), JSON)
         _wait_for_request(upstream.connection())
         if begun:
             assert answer.read_head().status == 200

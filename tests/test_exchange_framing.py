@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness import JSON, LAST_CHUNK, Closed, answering, chunk, request, response, wait_until
+from harness import JSON, LAST_CHUNK, answering, chunk, request, wait_until
 from harness.stage import BOTH, MCP, a_stage, call, read_all, read_cut, result
 
 stage = a_stage()
@@ -63,6 +63,7 @@ def test_every_framing_arrives_whole_and_framed(stage, protocol, script):
 HTTP10 = b"POST /servers/s1/mcp HTTP/1.0\r\nContent-Length: %d\r\n\r\n%b" % (len(call()), call())
 
 
+LENGTH = raw(f"Content-Length: {len(BODY)}\r\n", BODY)
 CHUNKED = raw("Transfer-Encoding: chunked\r\n", chunked(BODY, 700))
 
 
@@ -77,7 +78,7 @@ def test_an_http10_client_gets_no_chunks(stage, script):
 
 
 def test_an_http10_client_gets_a_length_where_there_is_one(stage):
-    with stage.playing(answering(response(200, BODY))), stage.client() as client:
+    with stage.playing(answering(LENGTH)), stage.client() as client:
         client.send(HTTP10)
         head = client.read_head()
         assert (head.status, head.header("content-length")) == (200, str(len(BODY)))
@@ -98,8 +99,9 @@ CUT = {
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("cut", CUT.values(), ids=CUT)
 def test_a_cut_answer_looks_cut(stage, protocol, cut, how):
+    """One to a request does not leave before it is whole: test_failures_long.py."""
     with stage.playing(ending(cut, how)), stage.client(protocol) as client:
-        answer = client.begin("POST", MCP, call(), JSON)
+        answer = client.begin("GET", MCP)
         assert answer.read_head().status == 200
         assert (SOME + b"xx").startswith(read_cut(answer))
 
@@ -108,7 +110,7 @@ def test_a_cut_answer_is_accounted_once_and_by_its_name(stage):
     faults = lambda: {name: n for name, n in stage.world.metrics().items() if "faults_total" in name}  # noqa: E731
     before = faults()
     with stage.playing(ending(CUT["no last chunk"])), stage.client() as client:
-        answer = client.begin("POST", "/servers/accounted/mcp", call(), JSON)
+        answer = client.begin("GET", "/servers/accounted/mcp")
         answer.read_head()
         read_cut(answer)
     lines = wait_until(lambda: [line for line in stage.world.access_log() if line.get("server_id") == "accounted"])
@@ -120,17 +122,14 @@ def test_a_cut_answer_is_accounted_once_and_by_its_name(stage):
 def test_half_a_json_answer_sent_until_close_is_no_success(stage, protocol):
     """Nothing in HTTP tells it from a whole one, but the JSON does (P3)."""
     with stage.playing(ending(raw("", BODY[:-100]))), stage.client(protocol) as client:
-        try:
-            answer = client.ask("POST", MCP, call(), JSON)
-        except Closed:
-            return
+        answer = client.ask("POST", MCP, call(), JSON)
         assert (answer.status, answer.json["id"], answer.json["error"]["code"]) == (502, 7, -32603)
 
 
 @pytest.mark.parametrize("path", [MCP, "/admin"])
 @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
 def test_a_client_that_wants_no_keep_alive_gets_none(stage, path, version):
-    with stage.playing(answering(response(200, BODY))) as upstream, stage.client() as client:
+    with stage.playing(answering(LENGTH)) as upstream, stage.client() as client:
         head = b"POST %b HTTP/%b\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
         client.send(head % (path.encode(), version, len(call())) + call())
         answer = client.read_response()
@@ -145,10 +144,10 @@ def test_a_client_that_wants_no_keep_alive_gets_none(stage, path, version):
 
 @BOTH
 def test_what_stands_beyond_the_length_is_not_relayed(stage, protocol):
-    first = raw("Content-Length: 5\r\n", b"12345HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsmuggled!")
-    with stage.playing(answering(first), answering(response(200, BODY))) as upstream, stage.client(protocol) as client:
-        assert client.ask("POST", MCP, call(), JSON).body == b"12345"
-        assert client.ask("POST", MCP, call(), JSON).body == BODY
+    first = LENGTH + b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsmuggled!"
+    with stage.playing(answering(first), answering(LENGTH)) as upstream, stage.client(protocol) as client:
+        for _ in range(2):
+            assert client.ask("POST", MCP, call(), JSON).body == BODY
     assert len(upstream.connections) == 2, "a connection with bytes left over was used again"
 
 
@@ -202,9 +201,5 @@ def test_an_answer_without_body_ends_at_once(stage, protocol, answer):
     with stage.playing(answering(answer)) as upstream, stage.client(protocol) as client:
         for _ in range(2):
             reply = client.ask("POST", MCP, call("notifications/initialized", id=None), JSON)
-            assert (reply.status, reply.body) == (int(answer[9:12]), b"")
-            if reply.status == 204:
-                assert reply.header("transfer-encoding") is None
-            elif reply.header("transfer-encoding"):
-                continue
+            assert (reply.status, reply.body, reply.header("transfer-encoding")) == (202, b"", None)
     assert len(upstream.connections) == 1

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness import JSON, LAST_CHUNK, PATIENCE, chunk, event, event_stream_head, response
-from harness.stage import BOTH, MCP, a_stage, call, read_all, read_cut
+from harness.stage import BOTH, MCP, a_stage, call, read_all, read_cut, result
 
 #: Seconds that an undisturbed event may take: Outrigger needs under a millisecond, a held packet 40.
 DELAY = 0.02
@@ -72,7 +72,7 @@ def test_the_head_of_a_stream_does_not_wait_for_its_first_event(stage, protocol)
 @BOTH
 @pytest.mark.parametrize("framing", ["length", "until close"])
 def test_a_stream_without_chunks_is_not_held_back_either(stage, protocol, framing):
-    events = [event({"n": number}) for number in range(5)]
+    events = [*(event({"n": number}) for number in range(5)), event(result())]
     came = threading.Semaphore(1)
 
     def script(connection):
@@ -194,7 +194,7 @@ def test_streams_of_one_connection_do_not_wait_for_each_other(stage):
         connection.send(event_stream_head())
         for turn in range(3):
             assert turns[number].acquire(timeout=PATIENCE)
-            connection.send(chunk(event({"stream": number, "turn": turn})))
+            connection.send(chunk(event(result(number, turn=turn))))
         connection.send(LAST_CHUNK)
 
     with stage.playing(script), stage.client("h2") as client:
@@ -204,7 +204,7 @@ def test_streams_of_one_connection_do_not_wait_for_each_other(stage):
         for turn in range(3):
             for number in random.Random(turn).sample(sorted(turns), len(turns)):
                 turns[number].release()
-                assert answers[number].read_piece() == event({"stream": number, "turn": turn})
+                assert answers[number].read_piece() == event(result(number, turn=turn))
         assert [answer.read_piece() for answer in answers.values()] == [b""] * len(turns)
 
 
@@ -227,12 +227,12 @@ def test_fields_that_keep_a_stream_flowing_arrive(stage, protocol):
 def test_a_stream_that_ended_gives_its_connection_back(stage, protocol):
     def script(connection):
         connection.read_request()
-        connection.send(event_stream_head() + chunk(event("x")) + LAST_CHUNK)
+        connection.send(event_stream_head() + chunk(event(result())) + LAST_CHUNK)
         connection.read_request()
-        connection.send(response(200, {"again": True}))
+        connection.send(response(200, result(again=True)))
         connection.wait_closed()
 
     with stage.playing(script) as upstream, stage.client(protocol) as client:
-        assert client.ask("POST", MCP, call(), JSON).body == event("x")
-        assert client.ask("POST", MCP, call(), JSON).json == {"again": True}
+        assert client.ask("POST", MCP, call(), JSON).body == event(result())
+        assert client.ask("POST", MCP, call(), JSON).json == result(again=True)
     assert len(upstream.connections) == 1

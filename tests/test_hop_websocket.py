@@ -8,7 +8,7 @@ import json
 import pytest
 
 from harness import JSON, response, wait_until
-from harness.stage import call
+from harness.stage import call, result
 
 SESSION = "5f0c-owned-by-two"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -25,8 +25,7 @@ class Peer:
             while True:
                 message = connection.read_request()
                 if message.method == "POST":
-                    answer = {"jsonrpc": "2.0", "id": message.json["id"], "result": {}}
-                    connection.send(response(200, answer, {"Mcp-Session-Id": SESSION}))
+                    connection.send(response(200, result(message.json["id"]), {"Mcp-Session-Id": SESSION}))
                     continue
                 self.upgrades.append(message)
                 connection.send(SWITCH)

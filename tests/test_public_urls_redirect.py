@@ -80,7 +80,7 @@ def test_it_is_followed_once(stage, protocol):
         (302, f"{MCP}/"),
         (301, f"{MCP}/"),
         (303, f"{MCP}/"),
-        (200, f"{MCP}/"),
+        (308, "/login"),
         (307, "/servers/s2/mcp/"),
         (307, f"{MCP}//"),
         (307, f"{MCP}/?a=b"),

@@ -16,6 +16,7 @@ pub struct Counters {
     requests: [[IntCounter; 6]; 5],
     duration: Histogram,
     faults: IntCounterVec,
+    normalised: IntCounterVec,
     pub connections: IntGauge,
     pub streams: IntGauge,
     pub in_flight: IntGauge,
@@ -113,6 +114,11 @@ impl Counters {
                 "Requests that Outrigger itself had to fail, by kind",
                 &["kind"],
             )?,
+            normalised: labelled(
+                "outrigger_normalised_total",
+                "Answers of upstreams that were replaced, mended or completed, by reason",
+                &["reason"],
+            )?,
             connections: gauge("outrigger_connections", "Downstream connections open")?,
             in_flight: gauge("outrigger_requests_in_flight", "Requests whose answer has not ended")?,
             streams: gauge("outrigger_streams", "Event streams open")?,
@@ -188,6 +194,10 @@ impl Counters {
     pub fn live(&self) -> Live {
         let count = |gauge: &IntGauge| usize::try_from(gauge.get()).unwrap_or(0);
         Live { connections: count(&self.connections), streams: count(&self.streams) }
+    }
+
+    pub fn normalised(&self, reason: &str) {
+        self.normalised.with_label_values(&[reason]).inc();
     }
 
     pub fn snapshot(&self) -> Snapshot {

@@ -85,6 +85,8 @@ pub struct Record {
     /// From the request's start to the answer's head.
     pub first_byte: Option<Duration>,
     pub fault: Option<&'static str>,
+    /// What was done to an upstream's answer that was none.
+    pub normalised: Option<&'static str>,
     /// The client went away before the end of the answer.
     pub client_gone: bool,
 }
@@ -113,6 +115,7 @@ impl Default for Record {
             request_bytes: 0,
             first_byte: None,
             fault: None,
+            normalised: None,
             client_gone: false,
         }
     }
@@ -161,6 +164,7 @@ impl Record {
             first_byte_ms: self.first_byte.map(milliseconds),
             duration_ms: milliseconds(duration),
             fault: self.fault,
+            normalised: self.normalised,
             client_gone: self.client_gone,
         };
         line.write();
@@ -214,6 +218,8 @@ struct Line<'a> {
     duration_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    normalised: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     client_gone: bool,
 }

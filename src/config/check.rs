@@ -26,6 +26,7 @@ use super::settings::*;
 use super::sockets::{Demand, MAX_SOCKETS};
 use super::unit::{Count, Time};
 use crate::material::{KeyFlaw, Purpose};
+use crate::mcp::failure::Statuses;
 use crate::mcp::public_url::address::EndpointForm;
 use crate::routing::route::Routes;
 
@@ -64,6 +65,7 @@ pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option
         rewrite,
         sessions,
         member,
+        errors,
         limits,
         timeouts,
         drain,
@@ -96,6 +98,7 @@ pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option
     }
     let endpoint = rewrite.good().and_then(|file::Rewrite { endpoint }| endpoint.good()).map(endpoint_of);
     let sessions = check.sessions(sessions, profile, &root.key("sessions"));
+    let statuses = errors.good().and_then(|file::Errors { status }| status.good()).map(statuses_of);
     let limits = check.limits(limits, &root.key("limits"));
     let timeouts = timeouts.good().and_then(timeouts_of);
     let drain = drain.good().and_then(|file::Drain { timeout, max_generations }| {
@@ -117,6 +120,7 @@ pub fn check(file: file::File, machine: &dyn Machine, report: &Report) -> Option
         endpoint: endpoint?,
         sessions: sessions?,
         member: member?,
+        statuses: statuses?,
         limits: limits?,
         timeouts: timeouts?,
         drain: drain?,
@@ -220,6 +224,7 @@ fn timeouts_of(timeouts: file::Timeouts) -> Option<Timeouts> {
         first_byte,
         response_idle,
         handshake,
+        stream_keepalive,
         idle,
         request_head,
         request_body,
@@ -231,6 +236,7 @@ fn timeouts_of(timeouts: file::Timeouts) -> Option<Timeouts> {
         first_byte: time(first_byte)?,
         response_idle: time(response_idle)?,
         handshake: time(handshake)?,
+        stream_keepalive: stream_keepalive.good()?.map(|time| time.0),
         idle: time(idle)?,
         request_head: time(request_head)?,
         request_body: time(request_body)?,
@@ -273,6 +279,13 @@ fn endpoint_of(endpoint: file::EndpointForm) -> EndpointForm {
     match endpoint {
         file::EndpointForm::Path => EndpointForm::Path,
         file::EndpointForm::Absolute => EndpointForm::Absolute,
+    }
+}
+
+fn statuses_of(status: file::Status) -> Statuses {
+    match status {
+        file::Status::Preserve => Statuses::Preserve,
+        file::Status::Ok => Statuses::Ok,
     }
 }
 
@@ -375,6 +388,8 @@ mod tests {
         assert_eq!((tls.server_name.as_str(), tls.verify), ("B.c", Verify::Full));
         assert!(tls.ca.is_none() && tls.identity.is_none());
         assert_eq!(settings.profile, Profile::ContextForge);
+        assert_eq!(settings.statuses, Statuses::Preserve);
+        assert_eq!(settings.timeouts.stream_keepalive, Some(std::time::Duration::from_secs(15)));
         assert_eq!(settings.admin.unwrap().to_string(), "127.0.0.1:9901");
         let RegistryKind::Embedded(embedded) = &settings.sessions.registry else { panic!("embedded") };
         assert_eq!(embedded.path, FilePath::new("/var/lib/outrigger"));

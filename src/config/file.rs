@@ -46,6 +46,9 @@ pub struct File {
     /// This Outrigger among several that share a registry in Redis; null = none
     #[serde(default)]
     pub member: Field<Option<Member>>,
+    /// How an upstream's failures reach the client
+    #[serde(default)]
+    pub errors: Field<Errors>,
     /// Bounds on what a client may send
     #[serde(default)]
     pub limits: Field<Limits>,
@@ -183,6 +186,22 @@ pub enum EndpointForm {
     Absolute,
 }
 
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Errors {
+    /// HTTP status of a request that failed: preserve, or ok (200, but for 401, 403 and a session's 404)
+    pub status: Field<Status>,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Status {
+    #[default]
+    Preserve,
+    Ok,
+}
+
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -218,6 +237,8 @@ pub struct Timeouts {
     pub response_idle: Field<Time>,
     /// TLS handshake with a client, from the moment it is connected
     pub handshake: Field<Time>,
+    /// Silence of an event stream after which a comment tells the client that it lives; null = never
+    pub stream_keepalive: Field<Option<Time>>,
     /// Client connection without a request
     pub idle: Field<Time>,
     /// Whole request head, from its first byte
@@ -238,6 +259,7 @@ impl Default for Timeouts {
             first_byte: seconds(60),
             response_idle: seconds(60),
             handshake: seconds(10),
+            stream_keepalive: Field::Good(Some(Time::from_secs(15))),
             idle: seconds(60),
             request_head: seconds(10),
             request_body: seconds(60),

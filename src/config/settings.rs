@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use crate::material::IdentityFiles;
+use crate::mcp::failure::Statuses;
 use crate::mcp::public_url::PublicUrl;
 use crate::mcp::public_url::address::EndpointForm;
 use crate::routing::allowed::Allowed;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub sessions: Sessions,
     /// This Outrigger among several; `None` = it is alone, or its siblings need not find it.
     pub member: Option<Member>,
+    /// How the status of a failed request leaves.
+    pub statuses: Statuses,
     pub limits: Limits,
     pub timeouts: Timeouts,
     pub drain: Drain,
@@ -347,6 +350,8 @@ pub struct Timeouts {
     pub response_idle: Duration,
     /// Downstream TLS handshake, from the connection's acceptance.
     pub handshake: Duration,
+    /// Silence of an event stream after which the client gets a comment; `None` = never.
+    pub stream_keepalive: Option<Duration>,
     /// Downstream connection without a request.
     pub idle: Duration,
     /// Whole request head, from its first byte.

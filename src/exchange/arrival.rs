@@ -8,10 +8,12 @@ use pingora_proxy::Session;
 use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
+use crate::mcp::failure::Asked;
 use crate::mcp::fields;
 use crate::routing::hop::{HOP, Hop};
 use crate::upstream::Upstream;
 
+use super::normalise::Judged;
 use super::ownership::Near;
 use super::request::{self, Inbound};
 use super::task::NewTask;
@@ -56,7 +58,8 @@ async fn serve(session: &mut Session, app: &App, hop: &Hop<'_>, record: &mut Rec
     let exchange = Exchange { app, upstream, target: &target, side: Side::Member };
     let answer = exchange.send(session, peer, &wire, &inbound, record).await?;
     drop((wire, inbound));
-    exchange.relay(session, answer, NewTask::none(), record).await
+    let raw = (Judged::raw(&answer), &Asked::default());
+    exchange.relay(session, answer, raw, NewTask::none(), record).await
 }
 
 /// The peer that the session lives at; a configuration may have changed since it was claimed.

@@ -7,6 +7,7 @@ use std::fmt::Arguments;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pingora_core::ErrorType;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1;
@@ -217,6 +218,50 @@ pub(crate) async fn client_gone(session: &mut Session) -> bool {
             false
         }
         Ok(_) | Err(_) => true,
+    }
+}
+
+/// What an answer's body does next.
+pub(crate) enum Next {
+    Chunk(Bytes),
+    End,
+    /// Nothing came for as long as was waited.
+    Silence,
+    Broken(pingora_core::BError),
+    ClientGone,
+}
+
+/// Waits for the body of an answer, and looks whether the client is still there.
+pub(crate) struct Wait {
+    silence: Option<Duration>,
+    /// The client can be watched.
+    watching: bool,
+}
+
+impl Wait {
+    /// `silence`: `None` = for ever.
+    pub fn up_to(silence: Option<Duration>) -> Self {
+        Self { silence, watching: true }
+    }
+
+    pub async fn next(&mut self, session: &mut Session, http: &mut Http1) -> Next {
+        let silence = tokio::time::sleep(self.silence.unwrap_or_default());
+        tokio::pin!(silence);
+        loop {
+            tokio::select! {
+                biased;
+                read = http.read_body_bytes() => return match read {
+                    Ok(Some(chunk)) => Next::Chunk(chunk),
+                    Ok(None) => Next::End,
+                    Err(error) => Next::Broken(error),
+                },
+                gone = client_gone(session), if self.watching => {
+                    if gone { return Next::ClientGone }
+                    self.watching = false;
+                }
+                () = &mut silence, if self.silence.is_some() => return Next::Silence,
+            }
+        }
     }
 }
 

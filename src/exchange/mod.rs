@@ -7,11 +7,14 @@ mod arrival;
 mod connection;
 mod forward;
 mod gateway;
+mod masked;
+pub(crate) mod normalise;
+mod opening;
 pub(crate) mod outbound;
 mod ownership;
 pub(crate) mod public;
 mod redirect;
-pub(crate) mod relay;
+mod relay;
 mod reply;
 mod request;
 mod task;
@@ -25,6 +28,7 @@ use crate::account::{Record, RouteKind};
 use crate::app::App;
 use crate::config::settings::Listener;
 use crate::error::Fault;
+use crate::mcp::failure::Asked;
 use crate::mcp::public_url::address::Ours;
 use crate::registry::Transport;
 use crate::routing::route::Route;
@@ -33,7 +37,7 @@ use connection::Answer;
 use outbound::Outbound;
 use ownership::Owner;
 use public::Public;
-use request::{Caller, Inbound};
+use request::Inbound;
 use task::NewTask;
 
 pub use arrival::arrive;
@@ -113,9 +117,9 @@ pub(crate) async fn run(
     session.as_downstream_mut().set_write_timeout(Some(app.settings.timeouts.write));
     let side = Side::Client { scope: listener.scope, public: &public };
     let exchange = Exchange { app, upstream, target: &target, side };
-    let mut caller = Caller::unread(&session.req_header().method);
-    match exchange.rooms(session, &public, &mut caller, record).await {
-        Err(Stop::Reply(fault)) => reply::fault(session, app, &caller, &fault, record).await,
+    let mut asked = request::unread(&session.req_header().method, target.endpoint);
+    match exchange.rooms(session, &public, &mut asked, record).await {
+        Err(Stop::Reply(fault)) => reply::fault(session, app, &asked, &fault, record).await,
         ended => finish(session, ended, record),
     }
 }
@@ -128,11 +132,13 @@ pub async fn refuse_message(
     record: &mut Record,
 ) -> pingora_core::Result<()> {
     let caller = match request::read_body(session, app, app.settings.limits.body).await {
-        Ok(body) => Caller::of_body(&session.req_header().method, &body),
-        Err(Stop::Reply(_)) => Caller::unread(&session.req_header().method),
+        Ok(body) => request::caller_of(&session.req_header().method, &body),
+        Err(Stop::Reply(_)) => request::unread_caller(&session.req_header().method),
         Err(stop) => return finish(session, Err(stop), record),
     };
-    reply::fault(session, app, &caller, fault, record).await
+    // Where its answer was to come by a stream, only the status tells that none will.
+    let asked = Asked { caller, by_stream: true, ..Asked::default() };
+    reply::fault(session, app, &asked, fault, record).await
 }
 
 /// The end of an exchange that owes no reply.
@@ -169,33 +175,35 @@ pub(crate) enum Side<'e> {
 }
 
 impl<'e> Exchange<'e> {
-    /// The rooms in order. `caller` is set as soon as it is known, so that a reply can carry its id.
+    /// The rooms in order. `asked` is set as soon as it is known, so that a reply can carry its id.
     async fn rooms(
         &self,
         session: &mut Session,
         public: &Public,
-        caller: &mut Caller,
+        asked: &mut Asked,
         record: &mut Record,
     ) -> Result<(), Stop> {
         let body = request::read_body(session, self.app, self.app.settings.limits.body).await?;
         let mut inbound = Inbound::identify(session, self, body).map_err(|unidentified| {
-            *caller = unidentified.caller;
+            asked.caller = unidentified.caller;
             unidentified.fault
         })?;
-        caller.clone_from(&inbound.caller);
+        *asked = inbound.asked(self.target.endpoint);
         inbound.describe(record);
 
         let owner = self.locate(&mut inbound).await?;
         let hop = self.hop(&owner, &inbound, record.id);
         let mut outbound = outbound::rewrite(session, self.app, &inbound, public, hop.as_ref());
 
+        self.note_call(&inbound).await;
         let answer = self.ask(session, &owner, &outbound, &inbound, record).await?;
-        let answer = self.followed(session, answer, &owner, &mut outbound, &inbound, record).await?;
-        self.note_session(&inbound, &answer).await?;
+        let mut answer = self.followed(session, answer, &owner, &mut outbound, &inbound, record).await?;
+        let judged = self.judge(session, &mut answer, asked).await?;
+        self.note_session(&inbound, &answer, judged.leaves()).await?;
         let task = NewTask::of(&inbound, &answer.head);
         // The answer may be a stream that lives for days; the request need not live with it.
         drop((outbound, inbound));
-        self.relay(session, answer, task, record).await
+        self.relay(session, answer, (judged, asked), task, record).await
     }
 
     /// Rooms 6 and 7: the beginning of an answer, from a peer of ours or from another member's.

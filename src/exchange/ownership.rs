@@ -5,11 +5,12 @@
 
 use crate::config::settings::OnRegistryFailure;
 use crate::error::Fault;
+use crate::mcp::failure::Caller;
 use crate::registry::{Claim, Claimed, RegistryError, SessionKey};
 use crate::routing::owner::{Asking, Decision, Failed, decide};
 
 use super::connection::{Answer, Source};
-use super::request::{Caller, Inbound, Named};
+use super::request::{Inbound, Named};
 use super::{Exchange, Target};
 
 /// Room 4: who gets the request.
@@ -99,10 +100,16 @@ impl Exchange<'_> {
 
     /// A 2xx answer to `initialize` that brings a session id makes its peer the owner; so does a whole answer to a request of
     /// a session that nobody had claimed. A session that its client ended, or that its owner does not know, is released.
-    pub(crate) async fn note_session(&self, inbound: &Inbound, answer: &Answer<'_>) -> Result<(), Fault> {
+    /// `leaves`: the answer is one, and reaches the client.
+    pub(crate) async fn note_session(
+        &self,
+        inbound: &Inbound,
+        answer: &Answer<'_>,
+        leaves: bool,
+    ) -> Result<(), Fault> {
         let head = &answer.head;
         let status = head.status;
-        if inbound.is_initialize() && status.is_success() {
+        if inbound.is_initialize() && status.is_success() && leaves {
             let id = head.headers.get("mcp-session-id").and_then(|value| value.to_str().ok());
             if let Some(id) = id.filter(|id| !id.is_empty()) {
                 let (_, claim) = self.claim(self.target, id, &answer.source).await?;
@@ -122,7 +129,7 @@ impl Exchange<'_> {
             Some(_) => {}
             None => {
                 let answered = status == http::StatusCode::OK && matches!(inbound.caller, Caller::Request(_));
-                let owns = answered && !inbound.guessed && !inbound.is_initialize();
+                let owns = answered && leaves && !inbound.guessed && !inbound.is_initialize();
                 if owns && self.app.registry.is_shared() {
                     self.adopt(id, &answer.source).await;
                 }

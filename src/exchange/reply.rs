@@ -1,5 +1,5 @@
-//! A reply: a response that Outrigger authors itself, as a JSON-RPC error with the caller's id where one is due.
-//! Takes a [`Fault`] and who is calling, writes head and body downstream. Surprise: after a refused body a bounded rest of it is
+//! A reply: a response that Outrigger authors itself, as a JSON-RPC error with the caller's id where one is due (`mcp::failure` words it).
+//! Takes a [`Fault`] and what was asked, writes head and body downstream. Surprise: after a refused body a bounded rest of it is
 //! read and thrown away, because closing on unread bytes can destroy the reply on its way to the client.
 
 use std::time::Duration;
@@ -8,14 +8,12 @@ use bytes::Bytes;
 use http::header;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
-use serde_json::json;
 
 use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
+use crate::mcp::failure::{self, Asked};
 use crate::routing::hop::HOP_FAULT;
-
-use super::request::Caller;
 
 /// How much a refused client may still send before the connection closes, bytes, and for how long.
 pub const REST: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
@@ -27,7 +25,7 @@ pub async fn refuse(
     fault: &Fault,
     record: &mut Record,
 ) -> pingora_core::Result<()> {
-    self::fault(session, app, &Caller::Bare, fault, record).await
+    self::fault(session, app, &Asked::default(), fault, record).await
 }
 
 /// Tells another member what failed here; it words the reply, because it knows the caller.
@@ -49,7 +47,7 @@ pub(crate) async fn to_member(
 pub(crate) async fn fault(
     session: &mut Session,
     app: &App,
-    caller: &Caller,
+    asked: &Asked,
     fault: &Fault,
     record: &mut Record,
 ) -> pingora_core::Result<()> {
@@ -58,8 +56,9 @@ pub(crate) async fn fault(
     if *fault == Fault::SessionLost {
         app.counters.sessions_lost.inc();
     }
-    let (content_type, body) = body(caller, fault);
-    let mut head = ResponseHeader::build(fault.status(), Some(4))?;
+    let (content_type, body) = failure::reply(&asked.caller, &fault.failure());
+    let status = failure::status_outward(asked, fault.status(), app.settings.statuses);
+    let mut head = ResponseHeader::build(status, Some(4))?;
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
     if !body.is_empty() {
         head.insert_header(header::CONTENT_TYPE, content_type)?;
@@ -74,8 +73,8 @@ pub(crate) async fn fault(
     send(session, app, head, body, closes(fault), record).await
 }
 
-/// `close`: the connection is over in any case.
-async fn send(
+/// Writes an answer of ours. `close`: the connection is over in any case.
+pub(crate) async fn send(
     session: &mut Session,
     app: &App,
     head: ResponseHeader,
@@ -115,32 +114,6 @@ fn closes(fault: &Fault) -> bool {
     )
 }
 
-/// Content type and body. No JSON-RPC error is sent to what is no request (JSON-RPC 2.0 §4.1).
-fn body(caller: &Caller, fault: &Fault) -> (&'static str, Bytes) {
-    const JSON: &str = "application/json";
-    match caller {
-        Caller::Request(id) => (JSON, error(id, fault).into()),
-        Caller::Unreadable(id) => (JSON, error(id.as_deref().unwrap_or(b"null"), fault).into()),
-        Caller::Batch(ids) if ids.is_empty() => (JSON, Bytes::new()),
-        Caller::Batch(ids) => {
-            let errors: Vec<Vec<u8>> = ids.iter().map(|id| error(id, fault)).collect();
-            (JSON, [&b"["[..], &errors.join(&b","[..]), b"]"].concat().into())
-        }
-        Caller::Silent => (JSON, Bytes::new()),
-        Caller::Bare => ("text/plain; charset=utf-8", format!("{}\n", fault.sentence()).into()),
-    }
-}
-
-/// A JSON-RPC 2.0 error object; the id is the caller's, byte for byte.
-fn error(id: &[u8], fault: &Fault) -> Vec<u8> {
-    let error = json!({
-        "code": fault.code(),
-        "message": fault.sentence(),
-        "data": { "httpStatus": fault.status() },
-    });
-    [br#"{"jsonrpc":"2.0","id":"#, id, br#","error":"#, error.to_string().as_bytes(), b"}"].concat()
-}
-
 /// Reads a bounded rest of the request.
 async fn drain(session: &mut Session) {
     let reading = async {
@@ -154,33 +127,4 @@ async fn drain(session: &mut Session) {
     };
     // Whether the rest came or not, the connection closes now.
     let _ = tokio::time::timeout(REST.1, reading).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(caller: &Caller) -> String {
-        String::from_utf8_lossy(&body(caller, &Fault::SessionLost).1).into_owned()
-    }
-
-    #[test]
-    fn the_reply_fits_the_caller() {
-        let error = |id: &str| {
-            format!(
-                r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32600,"data":{{"httpStatus":404}},"message":"Session not found; initialize again"}}}}"#
-            )
-        };
-        let big = "123456789012345678901234567890";
-        assert_eq!(text(&Caller::Request(big.into())), error(big));
-        assert_eq!(text(&Caller::Request(br#""a\u0001""#.to_vec())), error(r#""a\u0001""#));
-        assert_eq!(text(&Caller::Unreadable(None)), error("null"));
-        assert_eq!(
-            text(&Caller::Batch(vec![b"1".to_vec(), b"2".to_vec()])),
-            format!("[{},{}]", error("1"), error("2"))
-        );
-        assert_eq!(text(&Caller::Batch(vec![])), "");
-        assert_eq!(text(&Caller::Silent), "");
-        assert_eq!(text(&Caller::Bare), "Session not found; initialize again\n");
-    }
 }

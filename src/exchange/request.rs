@@ -12,6 +12,7 @@ use crate::account::Record;
 use crate::app::App;
 use crate::config::settings::Profile;
 use crate::error::Fault;
+use crate::mcp::failure::{Asked, Caller};
 use crate::mcp::jsonrpc::{self, Envelope, Kind};
 use crate::mcp::{splice, task};
 use crate::registry::{Claim, SessionKey};
@@ -20,51 +21,23 @@ use crate::routing::session::{Era, SessionHeader, session_header, session_in_que
 
 use super::{Endpoint, Exchange, Stop};
 
-/// Who is calling, as far as an error reply must know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Caller {
-    /// A request with this id, raw bytes.
-    Request(Vec<u8>),
-    /// Several messages; the ids of the requests among them.
-    Batch(Vec<Vec<u8>>),
-    /// A notification or a client's response: nothing may be said in return.
-    Silent,
-    /// A GET or a DELETE, or a request that was not read: a sentence will do.
-    Bare,
-    /// A body that is not JSON-RPC: the id, if one could be read with certainty.
-    Unreadable(Option<Vec<u8>>),
+/// What is known before the body is there.
+pub(crate) fn unread(method: &http::Method, endpoint: Endpoint) -> Asked {
+    let by_stream = endpoint == Endpoint::Message;
+    Asked { caller: unread_caller(method), by_stream, ..Asked::default() }
 }
 
-impl Caller {
-    /// Before the body is there: a POST is owed a JSON-RPC error, although its id is not known.
-    pub fn unread(method: &http::Method) -> Self {
-        if method == http::Method::POST { Self::Unreadable(None) } else { Self::Bare }
-    }
+/// A POST is owed a JSON-RPC error, although its id is not known.
+pub(crate) fn unread_caller(method: &http::Method) -> Caller {
+    if method == http::Method::POST { Caller::Unreadable(None) } else { Caller::Bare }
+}
 
-    /// Of a request whose body will not be used.
-    pub fn of_body(method: &http::Method, body: &[u8]) -> Self {
-        match jsonrpc::scan(body) {
-            _ if method != http::Method::POST => Self::Bare,
-            Ok(envelope) => Self::of(&envelope),
-            Err(refusal) => Self::Unreadable(refusal.id),
-        }
-    }
-
-    fn of(envelope: &Envelope<'_>) -> Self {
-        match envelope {
-            Envelope::Single(message) => match message.kind {
-                Kind::Request { id } => Self::Request(id.to_vec()),
-                Kind::Notification | Kind::Response { .. } => Self::Silent,
-                Kind::Other => Self::Unreadable(None),
-            },
-            Envelope::Batch(messages) => {
-                let ids = messages.iter().filter_map(|message| match message.kind {
-                    Kind::Request { id } => Some(id.to_vec()),
-                    Kind::Notification | Kind::Response { .. } | Kind::Other => None,
-                });
-                Self::Batch(ids.collect())
-            }
-        }
+/// Of a request whose body will not be used.
+pub(crate) fn caller_of(method: &http::Method, body: &[u8]) -> Caller {
+    match jsonrpc::scan(body) {
+        _ if method != http::Method::POST => Caller::Bare,
+        Ok(envelope) => Caller::of(&envelope),
+        Err(refusal) => Caller::Unreadable(refusal.id),
     }
 }
 
@@ -174,6 +147,18 @@ impl Inbound {
             }
         }
         Ok(())
+    }
+
+    /// What its answer depends on.
+    pub fn asked(&self, endpoint: Endpoint) -> Asked {
+        let has_sessions = self.era.has_sessions();
+        Asked {
+            caller: self.caller.clone(),
+            method: self.rpc_method.clone(),
+            in_session: has_sessions && self.session.is_some(),
+            by_stream: endpoint == Endpoint::Message,
+            can_resume: has_sessions,
+        }
     }
 
     pub fn is_initialize(&self) -> bool {

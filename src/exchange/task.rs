@@ -6,12 +6,13 @@ use pingora_core::{Error, ErrorType};
 use pingora_http::ResponseHeader;
 
 use crate::error::Fault;
+use crate::mcp::failure::Caller;
 use crate::mcp::task::{Watch, may_come_of};
 use crate::registry::{Claimed, SessionKey};
 
 use super::connection::Source;
-use super::relay::is_of_type;
-use super::request::{Caller, Inbound, Named};
+use super::normalise::is_of_type;
+use super::request::{Inbound, Named};
 use super::{Exchange, Stop};
 
 impl Exchange<'_> {

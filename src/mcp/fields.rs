@@ -66,6 +66,27 @@ pub fn is_outrigger_internal(name: &str) -> bool {
     name.starts_with("x-outrigger-")
 }
 
+/// Fields of an answer that speak of the body that came with them (RFC 9110 §8, RFC 9530); they go where another takes its place.
+pub fn describes_body(name: &str) -> bool {
+    matches!(
+        name,
+        "accept-ranges"
+            | "content-digest"
+            | "content-disposition"
+            | "content-encoding"
+            | "content-language"
+            | "content-length"
+            | "content-location"
+            | "content-md5"
+            | "content-range"
+            | "content-type"
+            | "digest"
+            | "etag"
+            | "last-modified"
+            | "repr-digest"
+    )
+}
+
 /// The names that `Connection` fields nominate as hop-by-hop (RFC 9110 §7.6.1), lower case; its own words are left out, so
 /// that the list is nearly always empty.
 pub fn nominated<'v>(connection: impl Iterator<Item = &'v [u8]>) -> Vec<String> {
@@ -117,6 +138,16 @@ mod tests {
                 !is_hop_by_hop(name) && !is_forwarding(name) && !is_contextforge_internal(name),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_client_acts_on_does_not_describe_a_body() {
+        for name in ["content-type", "content-length", "content-encoding", "etag"] {
+            assert!(describes_body(name), "{name}");
+        }
+        for name in ["www-authenticate", "allow", "retry-after", "cache-control", "set-cookie", "vary"] {
+            assert!(!describes_body(name), "{name}");
         }
     }
 

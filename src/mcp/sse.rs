@@ -2,7 +2,14 @@
 //! Takes the bytes as they arrive, cut anywhere; gives each event once it is whole, the first event's bytes unchanged.
 //! Surprise: only the bytes of an unfinished first event are ever held; comments before it, and everything after it, leave at once.
 
+mod framing;
+mod masked;
+mod watch;
+
 use std::ops::Range;
+
+pub use masked::{Hollow, Masked, Piece};
+pub use watch::{End, KEEPALIVE, Watch};
 
 /// Longest first event that is waited for; a real one has about 100 bytes.
 const LONGEST_FIRST_EVENT: usize = 16 * 1024;

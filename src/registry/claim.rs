@@ -56,6 +56,11 @@ impl SessionKey {
         Self::new(upstream, &format!("task\0{task_id}"))
     }
 
+    /// The key under which is noted that a call within a session may be answered with nothing.
+    pub fn of_call(session: &Self, id: &str) -> Self {
+        Self::new(&session.hex(), &format!("call\0{id}"))
+    }
+
     /// First 12 hex digits: the "session hash" of logs.
     pub fn short(&self) -> String {
         hex(&self.0[..6])

@@ -2,6 +2,7 @@
 //! Takes session keys and claims, gives claims or a [`RegistryError`]; which kind of registry stands behind is decided once, in `open`.
 //! Surprise: everything in it is soft state. It may forget (bound, expiry, damage), but it never names a wrong owner.
 
+mod calls;
 mod claim;
 mod embedded;
 mod error;
@@ -12,6 +13,7 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use calls::Calls;
 pub use claim::{Claim, Claimed, SessionKey, Transport};
 pub use embedded::look;
 pub use error::RegistryError;

@@ -3,10 +3,13 @@
 //! plain test on stable Rust, and every run with the same seed walks the same way.
 
 mod addresses;
+mod failure_oracle;
+mod failure_properties;
 mod mutate;
 mod splice_oracle;
 mod splice_properties;
 mod splice_torture;
+mod stream_oracle;
 
 /// Bodies from which the mutations start: one of every shape that the splice tells apart.
 const SPLICE_SEEDS: &[&str] = &[
@@ -79,4 +82,90 @@ fn endpoint_events_survive_mutations() {
 #[test]
 fn metadata_documents_survive_mutations() {
     mutate::run(addresses::DOCUMENTS, addresses::DOCUMENT_TOKENS, addresses::judge_document);
+}
+
+/// Bodies of answers: healthy ones, and one of every failure that is told apart.
+const ANSWER_SEEDS: &[&str] = &[
+    r#"{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"a \\\"b\\\" é"}],"isError":false}}"#,
+    r#"{"result":{"tools":[]},"jsonrpc":"2.0","id":7}"#,
+    r#"{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"Session not found","data":{"a":[1]}}}"#,
+    r#" { "jsonrpc" : "2.0" , "id" : 0.7e1 , "result" : { } } "#,
+    r#"[{"jsonrpc":"2.0","id":1,"result":{}},{"jsonrpc":"2.0","id":"\u0062","error":{"code":1,"message":""}}]"#,
+    r#"{"detail":[{"loc":["body"],"msg":"Field required"}]}"#,
+    "<html><head><style>p{}</style></head><body><h1>502 Bad Gateway</h1></body></html>",
+];
+
+const ANSWER_TOKENS: &[&str] = &[
+    r#""jsonrpc":"2.0","#,
+    r#""id":7,"#,
+    r#","id":null"#,
+    r#""id":"7","#,
+    r#""result":{},"#,
+    r#""r\u0065sult":null,"#,
+    r#""result":{"a":1}"#,
+    r#""error":{"code":1,"message":"m"},"#,
+    r#""error":null,"#,
+    r#""detail":"x""#,
+    "\\u0037",
+    "\\ud800",
+    "7",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "\"",
+    "\\",
+    "<p>",
+    "<!--",
+    "</",
+    "\n",
+    "\0",
+    "\u{FEFF}",
+    "😀",
+];
+
+#[test]
+fn failures_survive_mutations() {
+    mutate::run(ANSWER_SEEDS, ANSWER_TOKENS, failure_oracle::judge);
+}
+
+/// Event streams: every framing, and what a POST's and an HTTP+SSE stream hold.
+const STREAM_SEEDS: &[&str] = &[
+    "id: 1\ndata:\n\nevent: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"content\":[]}}\n\n",
+    ": hi\r\n\r\nretry: 5\r\ndata: {\"jsonrpc\":\"2.0\",\"result\":{},\"id\":2}\r\n\r\n",
+    "\u{feff}event: endpoint\rdata: /message?session_id=1\r\rdata: {\"method\":\"x\",\rdata:\"params\":{\"id\":7}}\r\r",
+];
+
+const STREAM_TOKENS: &[&str] = &[
+    "\n",
+    "\r",
+    "\r\n",
+    "\n\n",
+    "\r\r",
+    "\r\n\r\n",
+    ":",
+    ": ",
+    "data",
+    "data:",
+    "data: ",
+    "id: 2\n",
+    "event: x\n",
+    "retry",
+    "\u{feff}",
+    "data: {\"id\":7,\"result\":{}}\n\n",
+    "\"id\":7,",
+    "\"result\":null",
+    "{",
+    "}",
+    "[",
+    "\"",
+    "\\",
+    "\0",
+    "é",
+];
+
+#[test]
+fn streams_survive_mutations() {
+    mutate::run(STREAM_SEEDS, STREAM_TOKENS, stream_oracle::judge);
 }

@@ -225,7 +225,7 @@ fn untouched(text: impl Strategy<Value = String>) -> impl Strategy<Value = Draft
     })
 }
 
-fn space() -> impl Strategy<Value = String> {
+pub fn space() -> impl Strategy<Value = String> {
     prop_oneof![3 => Just(String::new()), 1 => "[ \t\r\n]{1,3}", 1 => "\n {6,20}"]
 }
 
@@ -246,7 +246,7 @@ fn key() -> impl Strategy<Value = String> {
     ]
 }
 
-fn string() -> impl Strategy<Value = String> {
+pub fn string() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         3 => "[a-zA-Z0-9 {}\\[\\]:,/]{0,12}",
         1 => "[a-z]{60,140}",
@@ -257,12 +257,12 @@ fn string() -> impl Strategy<Value = String> {
     vec(part, 0..4).prop_map(|parts| format!("\"{}\"", parts.concat()))
 }
 
-fn number() -> impl Strategy<Value = String> {
+pub fn number() -> impl Strategy<Value = String> {
     "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,5})?([eE][+-]?[0-9]{1,4})?"
 }
 
 /// Any JSON value, often nested.
-fn value() -> impl Strategy<Value = String> {
+pub fn value() -> impl Strategy<Value = String> {
     let word = prop_oneof![Just("true".to_owned()), Just("false".to_owned()), Just("null".to_owned())];
     prop_oneof![string(), number(), word].prop_recursive(6, 40, 4, |inner| {
         let member = (space(), string(), space(), inner.clone())

@@ -3,10 +3,12 @@
 //! and no depth can exhaust the stack. The surprise: it looks at strings eight bytes (or 64) at a time,
 //! because nearly all of an MCP body is the inside of a string.
 
+mod skeleton;
 mod text;
 
 use std::ops::Range;
 
+pub(super) use skeleton::Skeleton;
 pub(super) use text::Text;
 use text::special;
 

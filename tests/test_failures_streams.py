@@ -1,0 +1,223 @@
+"""Event streams end honestly: with an error where the client would wait for ever, with a cut where it can resume."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from harness import JSON, LAST_CHUNK, chunk, event, event_stream_head
+from harness.stage import BOTH, MCP, a_stage, call, read_all, read_cut, result
+
+#: Seconds of silence until a comment comes.
+KEEPALIVE = 0.3
+stage = a_stage({"timeouts": {"stream_keepalive": "300ms", "response_idle": "100ms", "first_byte": "5s"}})
+
+COMMENT = b":\n\n"
+PROGRESS = event({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 7, "progress": 1}})
+ANSWER = event(result(a=1))
+MODERN = {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}
+
+
+def streaming(*events: bytes, end: str):
+    """Script: these events, then an end as HTTP wants it, a close, or a reset."""
+
+    def script(connection):
+        connection.read_request()
+        connection.send(event_stream_head() + b"".join(map(chunk, events)))
+        if end == "orderly":
+            connection.send(LAST_CHUNK)
+            connection.wait_closed()
+        elif end == "reset":
+            connection.reset()
+        else:
+            connection.close()
+
+    return script
+
+
+def begin(client, body: bytes = call("tools/call"), method: str = "POST", path: str = MCP):
+    answer = client.begin(method, path, body, {**JSON, "Accept": "application/json, text/event-stream"})
+    head = answer.read_head()
+    assert (head.status, head.header("content-type")) == (200, "text/event-stream")
+    return answer
+
+
+ENDS = pytest.mark.parametrize("end", ["orderly", "close", "reset"])
+
+
+@BOTH
+@ENDS
+@pytest.mark.parametrize("events", [(), (PROGRESS,), (b": wait\r\n\r\n", PROGRESS, event(result(id=8)))])
+def test_a_stream_without_its_answer_ends_with_an_error(stage, protocol, events, end):
+    with stage.playing(streaming(*events, end=end)), stage.client(protocol) as client:
+        answer = client.ask("POST", MCP, call("tools/call"), JSON)
+        assert answer.header("content-type") == "text/event-stream"
+        whole = answer.body
+        assert whole.startswith(b"".join(events))
+        last = whole[len(b"".join(events)) :]
+        assert last.startswith(b"event: message\ndata: ") and last.endswith(b"\n\n")
+        error = json.loads(last[21:])
+        assert (error["jsonrpc"], error["id"], error["error"]["code"]) == ("2.0", 7, -32603)
+        if end != "orderly":
+            # The client's connection lives on.
+            assert client.ask("POST", MCP, call("tools/call"), JSON).body == whole
+
+
+@BOTH
+@ENDS
+def test_a_stream_with_an_event_id_is_left_to_be_resumed(stage, protocol, end):
+    first = event("", id="1")
+    with stage.playing(streaming(first, PROGRESS, end=end)), stage.client(protocol) as client:
+        answer = begin(client)
+        if end == "orderly":
+            assert b"".join(read_all(answer)) == first + PROGRESS
+        else:
+            assert (first + PROGRESS).startswith(read_cut(answer))
+
+
+@BOTH
+@ENDS
+def test_a_modern_stream_cannot_be_resumed(stage, protocol, end):
+    first = event({"jsonrpc": "2.0", "method": "x"}, id="1")
+    with stage.playing(streaming(first, end=end)), stage.client(protocol) as client:
+        whole = b"".join(read_all(begin(client, call("tools/call", **MODERN))))
+        assert json.loads(whole[len(first) + 21 :])["id"] == 7
+
+
+@BOTH
+@pytest.mark.parametrize("end", ["orderly", "close"])
+def test_a_subscription_ends_as_it_ended(stage, protocol, end):
+    """An error would be an answer, and an answer would end it for good; its client asks anew."""
+    with stage.playing(streaming(PROGRESS, end=end)), stage.client(protocol) as client:
+        answer = begin(client, call("subscriptions/listen", **MODERN))
+        if end == "orderly":
+            assert b"".join(read_all(answer)) == PROGRESS
+        else:
+            assert PROGRESS.startswith(read_cut(answer))
+
+
+@BOTH
+@ENDS
+@pytest.mark.parametrize("answer", [ANSWER, event({"jsonrpc": "2.0", "id": 7, "error": {"code": 1, "message": "m"}})])
+def test_nothing_is_added_to_a_stream_with_its_answer(stage, protocol, answer, end):
+    with stage.playing(streaming(PROGRESS, answer, end=end)), stage.client(protocol) as client:
+        reply = begin(client)
+        got = b"".join(read_all(reply)) if end == "orderly" else read_cut(reply)
+        assert (PROGRESS + answer).startswith(got)
+        assert end != "orderly" or got == PROGRESS + answer
+
+
+@BOTH
+def test_a_long_answer_is_known_for_one(stage, protocol):
+    long = event({"result": {"content": [{"text": 'x"}{' * 100_000}]}, "jsonrpc": "2.0", "id": 7})
+    pieces = [long[at : at + 30_000] for at in range(0, len(long), 30_000)]
+    with stage.playing(streaming(*pieces, end="orderly")), stage.client(protocol) as client:
+        assert b"".join(read_all(begin(client))) == long
+
+
+@BOTH
+@ENDS
+@pytest.mark.parametrize("half", [b'data: {"jsonrpc":"2.0","id":7,"resu', b"event: mess", b"data: x\n", b": comm"])
+def test_an_error_is_never_written_into_an_event(stage, protocol, half, end):
+    with stage.playing(streaming(PROGRESS, half, end=end)), stage.client(protocol) as client:
+        assert (PROGRESS + half).startswith(read_cut(begin(client)))
+
+
+@BOTH
+@pytest.mark.parametrize("end", ["orderly", "close"])
+@pytest.mark.parametrize("path", [MCP, "/sse"])
+def test_a_stream_of_a_get_ends_as_it_ended(stage, protocol, path, end):
+    with stage.playing(streaming(PROGRESS, end=end)), stage.client(protocol) as client:
+        answer = begin(client, b"", "GET", path)
+        if end == "orderly":
+            assert b"".join(read_all(answer)) == PROGRESS
+        else:
+            assert PROGRESS.startswith(read_cut(answer))
+
+
+@BOTH
+@pytest.mark.parametrize(("method", "path"), [("POST", MCP), ("GET", MCP), ("GET", "/sse")])
+def test_an_idle_stream_gets_comments_between_its_events(stage, protocol, method, path):
+    go_on = threading.Event()
+
+    def script(connection):
+        connection.read_request()
+        connection.send(event_stream_head())
+        assert go_on.wait(10)
+        connection.send(chunk(PROGRESS))
+        time.sleep(KEEPALIVE * 2.5)
+        connection.send(chunk(ANSWER) + LAST_CHUNK)
+        connection.wait_closed()
+
+    with stage.playing(script), stage.client(protocol) as client:
+        answer = begin(client, call("tools/call") if method == "POST" else b"", method, path)
+        for _ in range(3):
+            began = time.monotonic()
+            assert answer.read_piece(patience=5) == COMMENT
+            assert time.monotonic() - began > KEEPALIVE / 2
+        go_on.set()
+        rest = b"".join(read_all(answer))
+    assert rest.replace(COMMENT, b"") == PROGRESS + ANSWER
+    assert PROGRESS + COMMENT in rest
+
+
+@BOTH
+def test_no_comment_is_written_into_an_event(stage, protocol):
+    first, second = ANSWER[:20], ANSWER[20:]
+
+    def script(connection):
+        connection.read_request()
+        connection.send(event_stream_head() + chunk(first))
+        time.sleep(KEEPALIVE * 3)
+        connection.send(chunk(second) + LAST_CHUNK)
+        connection.wait_closed()
+
+    with stage.playing(script), stage.client(protocol) as client:
+        assert b"".join(read_all(begin(client))) == ANSWER
+
+
+@BOTH
+def test_a_stream_that_lives_by_itself_gets_none(stage, protocol):
+    def script(connection):
+        connection.read_request()
+        connection.send(event_stream_head())
+        for _ in range(12):
+            connection.send(chunk(b": ping\n\n"))
+            time.sleep(KEEPALIVE / 6)
+        connection.send(chunk(ANSWER) + LAST_CHUNK)
+        connection.wait_closed()
+
+    with stage.playing(script), stage.client(protocol) as client:
+        assert b"".join(read_all(begin(client))) == b": ping\n\n" * 12 + ANSWER
+
+
+def test_comments_can_be_switched_off(outrigger, raw_upstream):
+    go_on = threading.Event()
+
+    def script(connection):
+        connection.read_request()
+        connection.send(event_stream_head())
+        assert go_on.wait(10)
+        connection.send(chunk(ANSWER) + LAST_CHUNK)
+        connection.wait_closed()
+
+    upstream = raw_upstream(script)
+    world = outrigger([upstream.address], {"timeouts": {"response_idle": "50ms", "idle": "200ms"}}, start=False)
+    world.config["timeouts"]["stream_keepalive"] = None
+    world.start()
+    with world.client() as client:
+        client.send(b"GET /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.read_head().status == 200
+        with pytest.raises(TimeoutError):
+            client.read_chunk(patience=1)
+        go_on.set()
+        assert client.read_chunk() == ANSWER
+
+
+def test_an_error_at_the_end_is_accounted_for(stage):
+    name = 'outrigger_normalised_total{reason="stream_ended"}'
+    before = stage.metrics().get(name, 0)
+    with stage.playing(streaming(end="close")), stage.client() as client:
+        read_all(begin(client))
+    assert stage.metrics()[name] == before + 1
