@@ -160,6 +160,28 @@ class TestCertificates:
         assert reason(world) == "expired_certificate"
 
 
+@pytest.mark.parametrize(
+    ("demand", "detail"),
+    [
+        ({"pins": ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]}, "its key is none of `pins`"),
+        ({"server_name": "127.0.0.2"}, "its certificate is not made out to the address 127.0.0.2"),
+        ({"server_name": "127.0.0.1"}, None),
+    ],
+    ids=["pin", "another address", "its address"],
+)
+def test_what_pingora_does_not_look_at(outrigger, raw_upstream, pki, demand, detail):
+    """Checks demand all that traffic does."""
+    server = pki.issue("localhost", "127.0.0.1", label="with-address")
+    upstream = raw_upstream(WELL, tls=pki.server_context(server))
+    tls = {"ca": str(pki.ca), "server_name": "localhost"} | demand
+    world = outrigger([], checked([upstream.address], TCP, tls))
+    if detail:
+        assert reason(world) == "untrusted_certificate"
+        assert only_peer(world)["last_check"]["detail"] == detail
+    else:
+        wait_state(world, "healthy")
+
+
 def test_ours_expires_while_it_is_in_use(behind_tls, pki):
     """One that has expired already is refused at the start."""
     soon = datetime.now(UTC) + timedelta(seconds=5)

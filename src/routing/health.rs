@@ -19,7 +19,7 @@ pub enum Reason {
     ConnectTimeout,
     /// No connection, for another reason.
     Unreachable,
-    /// Its certificate comes from nobody that we trust.
+    /// Its certificate comes from nobody that we trust, or is not what the trust domain demands.
     Untrusted,
     WrongName,
     /// Its certificate has expired, or is not yet valid.
@@ -90,7 +90,7 @@ impl Reason {
             Self::Refused => "nobody listens there",
             Self::ConnectTimeout => "no connection in time",
             Self::Unreachable => "it cannot be connected to",
-            Self::Untrusted => "its certificate is not signed by a CA that we accept",
+            Self::Untrusted => "we do not trust its certificate",
             Self::WrongName => "its certificate is for another name",
             Self::Expired => "its certificate is not valid at this time",
             Self::CertificateRejected => "it is up, but rejects our certificate",
