@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Metrics over reloads and crashes, in both formats: what was shown is not taken back, what ends well counts exactly."""
-=======
 """Metrics over reloads and crashes, in both formats: what was shown is never taken back, clean ends count exactly."""
->>>>>>> admin
 
 import os
 import re
