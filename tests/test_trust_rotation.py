@@ -26,15 +26,15 @@ def naming_the_client(connection) -> None:
 class Rotating:
     """Outrigger before a server that takes clients of two authorities, and the identity that Outrigger shows it."""
 
-    def __init__(self, outrigger, raw_upstream, pki, folder):
+    def __init__(self, outrigger, raw_upstream, pki, folder, kind="rsa"):
         self._pki = pki
         self._server_identity = pki.issue("localhost")
         self._old, self._new = Pki(folder / "old"), Pki(folder / "new")
         both = folder / "both.pem"
         both.write_bytes(self._old.ca.read_bytes() + self._new.ca.read_bytes())
         self.server = raw_upstream(naming_the_client, tls=self._taking(both))
-        self.shown = self._old.client("old")
-        self.next = self._new.client("new")
+        self.shown = self._old.client("old", kind=kind)
+        self.next = self._new.client("new", kind=kind)
         tls = {"ca": str(pki.ca), "server_name": "localhost", **self.shown.as_config()}
         self.world = outrigger([], {"upstreams": {"gateway": {"peers": [self.server.address], "tls": tls}}})
 
@@ -120,13 +120,14 @@ def test_no_request_fails_when_the_server_stops_taking_the_old_certificate(rotat
     assert rotating.server.failed_handshakes == []
 
 
-def test_a_connection_of_the_old_identity_is_not_used_again(rotating):
+@pytest.mark.parametrize("kind", ["rsa", "ed25519"])
+def test_a_connection_of_the_old_identity_is_not_used_again(outrigger, raw_upstream, pki, tmp_path, kind):
     """The server would still take it: what is opened under one identity is not the other one's."""
+    rotating = Rotating(outrigger, raw_upstream, pki, tmp_path, kind)
     assert [rotating.client(path) for path in WAYS] == ["old", "old"]
-    opened = len(rotating.server.connections)
     kept = {path: Http1Client(rotating.world.address) for path in WAYS}
     assert [named(client, path) for path, client in kept.items()] == ["old", "old"]
-    assert len(rotating.server.connections) == opened
+    assert len(rotating.server.connections) == (2 if kind == "rsa" else 3)
     rotating.put("cert", "key")
     rotating.world.reload()
     assert [named(client, path) for path, client in kept.items()] == ["new", "new"]
