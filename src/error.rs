@@ -61,6 +61,8 @@ pub enum Fault {
     AnswerBroken,
     /// The same, because nothing came any more.
     AnswerSilent,
+    /// It sends its client elsewhere, where ours cannot follow.
+    Redirected,
 }
 
 /// Who has to act on a failure.
@@ -90,6 +92,7 @@ impl Fault {
                 Blame::Upstream
             }
             Self::AnswerBroken | Self::AnswerSilent => Blame::Upstream,
+            Self::Redirected => Blame::Upstream,
             Self::TooManyConnections | Self::RegistryUnavailable => Blame::Outrigger,
             Self::OwnerUnreachable | Self::ForwardedTwice => Blame::Outrigger,
         }
@@ -113,7 +116,8 @@ impl Fault {
             | Self::WriteFailed
             | Self::NoAnswer
             | Self::MalformedAnswer
-            | Self::AnswerBroken => 502,
+            | Self::AnswerBroken
+            | Self::Redirected => 502,
             Self::TooManyConnections | Self::RegistryUnavailable | Self::OwnerUnreachable => 503,
             Self::ConnectTimeout | Self::FirstByteTimeout | Self::AnswerSilent => 504,
             Self::ForwardedTwice => 508,
@@ -167,6 +171,7 @@ impl Fault {
             Self::MalformedAnswer => "The upstream's answer is not valid HTTP",
             Self::AnswerBroken => "The upstream's answer broke off",
             Self::AnswerSilent => "The upstream's answer broke off in silence",
+            Self::Redirected => "The upstream answered with a redirect",
         })
     }
 
@@ -203,6 +208,7 @@ impl Fault {
             Self::MalformedAnswer => "malformed_answer",
             Self::AnswerBroken => "answer_broken",
             Self::AnswerSilent => "answer_silent",
+            Self::Redirected => "redirected",
         }
     }
 
@@ -277,6 +283,7 @@ mod tests {
             MalformedAnswer,
             AnswerBroken,
             AnswerSilent,
+            Redirected,
         ]
     }
 

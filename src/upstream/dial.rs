@@ -65,7 +65,14 @@ impl Dialer {
 
     /// Gives a connection back whose answer was read to its end.
     pub fn keep(&self, place: Place, stream: Stream) {
-        let domain = seal::domain(stream.get_ssl_digest().as_deref());
+        let sealed = seal::domain(stream.get_ssl_digest().as_deref());
+        let domain = match &self.trust {
+            Some(trust) => match sealed.or_else(|| trust.only_fingerprint()) {
+                None => return,
+                known => known,
+            },
+            None => None,
+        };
         pool::put(Key { place, domain }, stream, self.timeouts.idle);
     }
 

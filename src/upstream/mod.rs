@@ -1,10 +1,11 @@
-//! Upstreams and their peers: trust (`trust`, `seal`), addresses, load and failed connections (`peer`), checks (`check`) and what they
+//! Upstreams and their peers: trust (`trust`, `seal`, `handshake`), addresses, load and failed connections (`peer`), checks (`check`) and what they
 //! found (`health`), and kept-alive connections (`pool`).
 //! Takes the checked settings, gives connections. [`dial::Dialer`] is the only builder of Pingora peers.
 //! Surprise: the pool is per thread, because every worker thread is a runtime of its own and a socket is best used where it was opened.
 
 pub mod check;
 pub mod dial;
+mod handshake;
 pub mod health;
 pub mod peer;
 pub mod pool;

@@ -63,7 +63,8 @@ pub fn domain(digest: Option<&SslDigest>) -> Option<u64> {
 }
 
 impl Demands {
-    fn refusal(&self, ssl: &SslRef) -> Option<String> {
+    /// Why a connection must not be used, if so.
+    pub fn refusal(&self, ssl: &SslRef) -> Option<String> {
         // Pingora offers TLS 1.0, too.
         if !matches!(ssl.version2(), Some(SslVersion::TLS1_2 | SslVersion::TLS1_3)) {
             return Some(format!("it speaks {}; TLS 1.2 is the least", ssl.version_str()));

@@ -5,6 +5,7 @@
 //! fingerprint of the whole domain goes into `group_key`: two domains never share a connection, not even one's past and present.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use openssl::error::ErrorStack;
@@ -14,6 +15,7 @@ use pingora_core::protocols::tls::HandshakeCompleteHook;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::CertKey;
 
+use super::handshake::{self, Handshake};
 use super::seal::{self, Demands};
 use crate::config::settings::{UpstreamTls, Verify};
 use crate::material::Shelf;
@@ -23,6 +25,7 @@ pub struct Trust {
     /// Whose it is, for messages.
     by: String,
     domain: RwLock<Arc<Domain>>,
+    renewed: AtomicBool,
 }
 
 /// A domain as it was read at one time.
@@ -30,6 +33,8 @@ struct Domain {
     ca: Option<Arc<Box<[X509]>>>,
     identity: Option<Arc<CertKey>>,
     seal: HandshakeCompleteHook,
+    /// In place of Pingora's.
+    handshake: Option<Arc<Handshake>>,
     fingerprint: u64,
 }
 
@@ -38,7 +43,8 @@ impl Trust {
     /// For the log, with the name of the file.
     pub fn load(tls: &UpstreamTls, by: &str, shelf: &mut Shelf) -> Result<Self, String> {
         let domain = Domain::load(tls, by, shelf)?;
-        Ok(Self { tls: tls.clone(), by: by.to_owned(), domain: RwLock::new(Arc::new(domain)) })
+        let (tls, by, domain) = (tls.clone(), by.to_owned(), RwLock::new(Arc::new(domain)));
+        Ok(Self { tls, by, domain, renewed: AtomicBool::new(false) })
     }
 
     /// Reads the files again, for a generation that has been followed by one with newer ones: its last clients' requests meet upstreams
@@ -47,6 +53,7 @@ impl Trust {
         match Domain::load(&self.tls, &self.by, &mut Shelf::default()) {
             Ok(domain) => {
                 *self.domain.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(domain);
+                self.renewed.store(true, Ordering::Release);
             }
             Err(reason) => log::warn!("{reason}; what was read before stays in use"),
         }
@@ -61,9 +68,20 @@ impl Trust {
         self.domain().fingerprint
     }
 
+    /// The domain of a connection without a seal, where there has only been one.
+    pub fn only_fingerprint(&self) -> Option<u64> {
+        (!self.renewed.load(Ordering::Acquire)).then(|| self.fingerprint())
+    }
+
     /// A peer of this domain at `address`.
     pub fn target(&self, address: SocketAddr) -> HttpPeer {
         let domain = self.domain();
+        if let Some(handshake) = &domain.handshake {
+            let mut target = HttpPeer::new(address, false, String::new());
+            target.group_key = domain.fingerprint;
+            target.options.custom_l4 = Some(handshake.clone());
+            return target;
+        }
         let by_address = self.tls.server_name.parse::<IpAddr>().is_ok();
         let mut target = HttpPeer::new(address, true, self.tls.server_name.clone());
         target.group_key = domain.fingerprint;
@@ -84,17 +102,23 @@ impl Domain {
     fn load(tls: &UpstreamTls, by: &str, shelf: &mut Shelf) -> Result<Self, String> {
         let ca = tls.ca.as_ref().map(|file| shelf.authorities(by, file)).transpose()?;
         let identity = tls.identity.as_ref().map(|files| shelf.identity(by, files)).transpose()?;
+        let address = tls.server_name.parse().ok().filter(|_| tls.verify == Verify::Full);
+        let demands = Demands { address, pins: tls.pins.clone() };
+        let of_openssl = |error: ErrorStack| format!("{by}: {error}");
+        let own = identity.as_deref().filter(|identity| handshake::is_needed(identity)).map(|identity| {
+            Handshake::new(tls, ca.as_deref(), identity, demands.clone()).map_err(of_openssl)
+        });
         let ca = ca.map(|ca| ca.certificates().to_vec());
         let chain = identity.as_ref().map(|identity| identity.chain().to_vec());
         let fingerprint = fingerprint(tls, ca.as_deref(), chain.as_deref());
-        let fingerprint = fingerprint.map_err(|error| format!("{by}: {error}"))?;
+        let fingerprint = fingerprint.map_err(of_openssl)?;
         let identity =
             chain.zip(identity).map(|(chain, identity)| CertKey::new(chain, identity.key().clone()));
-        let address = tls.server_name.parse().ok().filter(|_| tls.verify == Verify::Full);
         Ok(Self {
             ca: ca.map(|ca| Arc::new(ca.into_boxed_slice())),
             identity: identity.map(Arc::new),
-            seal: seal::hook(fingerprint, Demands { address, pins: tls.pins.clone() }),
+            seal: seal::hook(fingerprint, demands),
+            handshake: own.transpose()?.map(Arc::new),
             fingerprint,
         })
     }
