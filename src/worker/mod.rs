@@ -11,7 +11,10 @@ mod probe;
 mod pulse;
 mod tls;
 
+use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -31,7 +34,7 @@ use crate::config;
 use crate::config::settings::Settings;
 use crate::config::sockets::handoff_name;
 use crate::logging;
-use crate::material::Shelf;
+use crate::material::{Shelf, reason};
 use crate::members::Members;
 use crate::proxy::{Door, Proxy};
 use crate::registry::Registry;
@@ -107,6 +110,7 @@ fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Fa
         .map_err(|problems| Failure { fault: Fault::Config, reason: problems.to_string() })?;
     logging::init(&settings.log, &format!("worker {}", start.generation));
     drain::ignore_terminal_signals().map_err(|error| format!("signals: {error}"))?;
+    try_place_of(&start.upgrade_sock)?;
     let mut shelf = Shelf::default();
     let upstreams = Upstreams::open(&settings, &mut shelf)?;
     let registry = Registry::open(&settings.sessions).map_err(|error| error.to_string())?;
@@ -134,6 +138,16 @@ fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Fa
             .add_service(GenBackgroundService::new("members".to_string(), Arc::new(Pulse::new(app.clone()))));
     }
     Ok(Prepared { app, server, probe, doors })
+}
+
+/// Pingora panics where it cannot make its upgrade socket, and nobody would learn why.
+fn try_place_of(upgrade_sock: &Path) -> Result<(), String> {
+    // Under another name, for at that one the supervisor would connect.
+    let other = upgrade_sock.with_extension("try");
+    let made = UnixListener::bind(&other).and_then(|_| fs::remove_file(&other));
+    made.map_err(|error| {
+        format!("cannot make the upgrade socket {}: {}", upgrade_sock.display(), reason(&error))
+    })
 }
 
 /// Takes the sockets over, probes them, says `ready`, and serves until drained.
