@@ -1,4 +1,4 @@
-"""How long a client waits for the first event of a stream, and what each proxy adds. `events.py short|full`; see run.sh.
+"""How long a client waits for the first event of a stream, and what proxies add. `events.py short|full`; see run.sh.
 
 One client after the other, each on a fresh connection that stands before the clock starts. Standard output is Markdown.
 """
