@@ -164,14 +164,14 @@ def test_the_metadata_of_a_protected_resource_is_found_by_its_public_name(egress
     assert asked.servers["pay"].requests[-1].path == "/.well-known/oauth-protected-resource/mcp"
 
 
-def test_events_of_a_stream_leave_one_by_one(egress):
+def test_a_stream_comes_whole(egress):
     def script(connection):
         connection.read_request()
         connection.send(event_stream_head() + chunk(event("one")))
         connection.send(chunk(event("two")) + LAST_CHUNK)
 
     asked = egress(pay=script)
-    answer = asked.ask(asked.shared, "/pay/mcp", call())
+    answer = asked.ask(asked.shared, "/pay/mcp")
     assert answer.body == event("one") + event("two")
 
 

@@ -224,11 +224,15 @@ def test_a_key_that_pingora_does_not_sign_with_demands_no_less(domains, raw_upst
 
 
 @WAYS
-@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
-def test_a_server_that_rejects_our_certificate_is_reported_as_that(domains, raw_upstream, pki, tmp_path, path, version):
-    context = pki.server_context(pki.issue("localhost"), client_ca=pki.ca)
-    context.maximum_version = ssl.TLSVersion[version]
-    server = raw_upstream(naming_the_client, tls=context)
+def test_a_server_that_rejects_our_certificate_says_why(domains, raw_upstream, pki, tmp_path, path):
+    """In TLS 1.2. In 1.3 its alert comes after the handshake, and the end of the connection may overtake it."""
     stranger = Pki(tmp_path / "other").client("stranger")
-    asked = domains({"stranger": upstream(server, pki, stranger)})
-    assert "alert unknown ca" in asked.refusal("stranger", path)
+
+    def server(version: str) -> dict:
+        context = pki.server_context(pki.issue("localhost"), client_ca=pki.ca)
+        context.maximum_version = ssl.TLSVersion[version]
+        return upstream(raw_upstream(naming_the_client, tls=context), pki, stranger)
+
+    asked = domains({"1.2": server("TLSv1_2"), "1.3": server("TLSv1_3")})
+    assert "alert unknown ca" in asked.refusal("1.2", path)
+    assert asked.refusal("1.3", path)
