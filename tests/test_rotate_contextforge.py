@@ -83,18 +83,19 @@ class Front:
         self.monitor.end()
         self.world.end()
 
-    def seen(self) -> list[str]:
-        """What the monitor has printed: a status and a verdict in turn."""
-        return self.monitor.out.read_text().split("\n")
+    def seen(self) -> list[tuple[str, str]]:
+        """What the monitor has printed: a status and a verdict, again and again."""
+        lines = self.monitor.out.read_text().split("\n")[:-1]
+        return list(zip(lines[::2], lines[1::2], strict=False))
 
     def wait_seen(self, count: int) -> None:
-        """So many more lines of the monitor."""
+        """So many more answers to the monitor."""
         before = len(self.seen())
         wait_until(lambda: len(self.seen()) >= before + count, what="the monitor goes on")
 
     def serial(self) -> str:
         """What a new connection is shown, as openssl prints it."""
-        connect = f"openssl s_client -connect localhost:{self.port} -CAfile ca.crt </dev/null 2>&-"
+        connect = f"openssl s_client -connect localhost:{self.port} -CAfile ca.crt </dev/null 2>/dev/null"
         return run(f"{connect} | openssl x509 -noout -serial", self.certs).strip()
 
 
@@ -153,7 +154,7 @@ def test_a_hot_swap_is_seen_by_nobody_and_served_to_everybody(hangup, gateway, f
         events = sse.iter_lines()
         assert next(events) == "event: endpoint"
         message = next(events).removeprefix("data: ")
-        front.wait_seen(6)
+        front.wait_seen(3)
         old = front.serial()
         for number in (1, 2):
             run(CERTIFICATE, certs, NAME="server-new")
@@ -166,14 +167,14 @@ def test_a_hot_swap_is_seen_by_nobody_and_served_to_everybody(hangup, gateway, f
             wait_until(lambda new=new: front.serial() == new != old, what="the new serial is served")
             print(f"new serial served after {time.monotonic() - began:.2f} s")
             wait_until(lambda number=number: front.world.last_ready() == number + 1)
-            front.wait_seen(6)
+            front.wait_seen(3)
             assert web_socket.ask("ping")["result"] == {}, "the WebSocket lives"
         # The event stream of the first generation answers a message that comes by the third.
         call = {"jsonrpc": "2.0", "id": 41, "method": "tools/list", "params": {}}
         assert client.post(f"https://localhost:{front.port}{message}", json=call).status_code == 202
         data = next(line for line in events if line.startswith("data: ") and '"id":41' in line.replace(" ", ""))
         assert "result" in json.loads(data.removeprefix("data: "))
-    statuses, verdicts = front.seen()[:-1:2], front.seen()[1::2]
-    print(f"monitor: {len(statuses)} requests")
-    assert set(statuses) == {"200"} and all(verdict.endswith(" - OK") for verdict in verdicts), front.seen()
-    assert len(statuses) > 15
+    seen = front.seen()
+    print(f"monitor: {len(seen)} requests")
+    assert len(seen) > 15
+    assert [pair for pair in seen if pair[0] != "200" or not pair[1].endswith(" - OK")] == []
