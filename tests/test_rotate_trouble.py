@@ -196,7 +196,7 @@ def disk() -> Path:
         yield Path(folder)
 
 
-FULL = ("number=0; while touch fill-$number 2>&-; do number=$((number + 1)); done", "rm fill-*")
+FULL = ("number=0; while touch fill-$number 2>/dev/null; do number=$((number + 1)); done", "rm fill-*")
 READ_ONLY = ("mount -o remount,ro $PWD", "mount -o remount,rw $PWD")
 
 
