@@ -119,7 +119,7 @@ def test_readyz_shows_a_peer_that_refuses(outrigger, raw_upstream):
 
 
 def test_other_paths_do_not_exist_and_the_admin_is_not_on_the_data_listener(world):
-    assert get(world, "/").status_code == 404
+    assert get(world, "/nothing").status_code == 404
     assert get(world, "/metrics/").status_code == 404
     with world.client() as client:
         assert b"outrigger_" not in client.ask("POST", "/metrics", call()).body

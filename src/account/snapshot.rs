@@ -89,11 +89,11 @@ impl Snapshot {
         }
     }
 
-    /// The numbers of a family that has one label, by its value.
-    pub fn by_label(&self, name: &str) -> impl Iterator<Item = (&str, i64)> {
+    /// The numbers of a family, with the values of their labels in the order of the labels' names. For values without quotes.
+    pub fn numbers(&self, name: &str) -> impl Iterator<Item = (Vec<&str>, i64)> {
         self.0.get(name).into_iter().flat_map(|family| &family.samples).filter_map(|(labels, sample)| {
             let Sample::Number(number) = sample else { return None };
-            Some((labels.split('"').nth(1)?, *number))
+            Some((labels.split('"').skip(1).step_by(2).collect(), *number))
         })
     }
 

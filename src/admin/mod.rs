@@ -5,8 +5,10 @@
 mod access;
 mod generations;
 mod metrics;
+mod page;
 mod ready;
 mod sessions;
+mod status;
 mod upstreams;
 
 use std::str::FromStr;
@@ -59,6 +61,8 @@ impl Admin {
             return Page::text(status, sentence);
         }
         match request.uri.path() {
+            "/" => page::page(),
+            "/status" => self.status().await,
             "/livez" => Page::text(StatusCode::OK, "ok\n"),
             "/startupz" => self.startupz(),
             "/readyz" => self.readyz().await,
@@ -125,7 +129,7 @@ impl Admin {
     }
 }
 
-const PAGES: &str = "here are /livez, /readyz, /startupz, /metrics, /generations, /upstreams, /config, /sessions/ID and /log-level\n";
+const PAGES: &str = "here are /, /status, /livez, /readyz, /startupz, /metrics, /generations, /upstreams, /config, /sessions/ID and /log-level\n";
 
 /// An answer of the admin listener.
 struct Page {
@@ -165,6 +169,7 @@ impl ServeHttp for Admin {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::policy()));
         headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
         response
     }

@@ -4,7 +4,7 @@
 //! of what needs no registry.
 
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Admin, Page, upstreams};
 
@@ -17,13 +17,28 @@ impl Admin {
         }
     }
 
-    /// Ready = the listeners were probed, nothing drains, and a registry of our own answers.
     pub(super) async fn readyz(&self) -> Page {
+        let (body, ready) = self.readiness().await;
+        Page::json(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+    }
+
+    /// Ready = the listeners were probed, nothing drains, and a registry of our own answers.
+    pub(super) async fn readiness(&self) -> (Value, bool) {
         let (kind, registry) = (self.app.registry.kind(), self.app.registry.count().await);
         let (opened, draining) = (self.app.opened(), self.app.draining());
-        let ready = (registry.is_ok() || self.app.registry.is_shared()) && !draining && opened;
+        let no_registry = registry.is_err() && !self.app.registry.is_shared();
+        let reasons: Vec<&str> = [
+            (!opened, "the listeners are not probed yet"),
+            (draining, "this generation drains"),
+            (no_registry, "the registry does not answer"),
+        ]
+        .into_iter()
+        .filter_map(|(holds, reason)| holds.then_some(reason))
+        .collect();
+        let ready = reasons.is_empty();
         let body = json!({
             "ready": ready,
+            "reasons": reasons,
             "generation": self.generation,
             "draining": draining,
             "listeners_probed": opened,
@@ -34,6 +49,6 @@ impl Admin {
             },
             "upstreams": upstreams::brief(&self.app.upstreams),
         });
-        Page::json(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+        (body, ready)
     }
 }

@@ -9,6 +9,7 @@ use prometheus::{IntGaugeVec, Opts, Registry};
 use serde_json::{Value, json};
 
 use super::{Admin, Page};
+use crate::app::App;
 use crate::material::{Role, Used};
 use crate::routing::balance::Standing;
 use crate::routing::health::State;
@@ -33,20 +34,22 @@ pub fn brief(upstreams: &Upstreams) -> Value {
     upstreams.iter().map(|each| upstream(each)).collect()
 }
 
+/// Everything that is known.
+pub fn full(app: &App) -> Value {
+    let upstream = |upstream: &Upstream| {
+        json!({
+            "name": upstream.name,
+            "checked": upstream.health.is_some(),
+            "identity": identity(&app.certificates, &upstream.owner()),
+            "peers": upstream.peers.iter().map(of_peer).collect::<Vec<_>>(),
+        })
+    };
+    app.upstreams.iter().map(|each| upstream(each)).collect()
+}
+
 impl Admin {
-    /// Everything that is known.
     pub(super) fn upstreams(&self) -> Page {
-        let app = &self.app;
-        let upstream = |upstream: &Upstream| {
-            json!({
-                "name": upstream.name,
-                "checked": upstream.health.is_some(),
-                "identity": identity(&app.certificates, &upstream.owner()),
-                "peers": upstream.peers.iter().map(of_peer).collect::<Vec<_>>(),
-            })
-        };
-        let upstreams: Value = app.upstreams.iter().map(|each| upstream(each)).collect();
-        Page::json(StatusCode::OK, &json!({ "generation": self.generation, "upstreams": upstreams }))
+        Page::json(StatusCode::OK, &json!({ "generation": self.generation, "upstreams": full(&self.app) }))
     }
 }
 
@@ -71,6 +74,7 @@ fn of_peer(peer: &Peer) -> Value {
         "port": peer.port,
         "address": peer.known_address(),
         "state": state(peer),
+        "good": peer.standing() == Standing::Good,
         "set_aside": peer.is_set_aside(),
         "connect_failures_in_a_row": peer.failures(),
         "in_flight": peer.load(),

@@ -142,6 +142,14 @@ impl Members {
         }
     }
 
+    /// Name and address of each member that this one knows of, by name.
+    pub fn known(&self) -> Vec<(String, String)> {
+        let mut known: Vec<_> =
+            self.seen().iter().map(|(name, card)| (name.clone(), card.address.clone())).collect();
+        known.sort();
+        known
+    }
+
     /// A Pingora peer for the member at `address`.
     pub fn target(&self, address: SocketAddr) -> HttpPeer {
         self.dialer.target(address)

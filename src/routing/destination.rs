@@ -38,6 +38,12 @@ impl Destination {
         by_path.or_else(|| Some(Lead { upstream: self.rest?, prefix: "", inside: None }))
     }
 
+    /// Every path that leads somewhere, the empty one for whatever is on none of the others.
+    pub fn leads(&self) -> impl Iterator<Item = (&str, UpstreamId)> {
+        let paths = self.paths.iter().map(|(path, upstream)| (path.as_str(), *upstream));
+        paths.chain(self.rest.map(|upstream| ("", upstream)))
+    }
+
     /// The only upstream that anything is for, if there is but one.
     pub fn only(&self) -> Option<UpstreamId> {
         let mut all = self.paths.iter().map(|(_, upstream)| *upstream).chain(self.rest);
