@@ -7,7 +7,7 @@
 //!
 //! | # | room | what is decided | where |
 //! |---|---|---|---|
-//! | 1 | listener | which listener, who the hop is, what is public, who may come in | [`worker`] (gate), [`mcp::forwarded`], [`mcp::public_url`], [`routing::allowed`] |
+//! | 1 | listener | which listener, its TLS, who the client and the hop are, what is public, who may come in | [`worker`] (gate, tls), [`mcp::client_cert`], [`mcp::forwarded`], [`mcp::public_url`], [`routing::allowed`] |
 //! | 2 | classify | route and server id on the decoded path | [`routing::route`], [`proxy`] |
 //! | 3 | identify | era, session, who is calling | [`mcp::jsonrpc`], [`routing::session`], [`exchange`] |
 //! | 4 | locate | the session's owner, here or at another member | [`registry`], [`routing::owner`], [`members`] |

@@ -5,6 +5,7 @@ A `ghost` is a member that only Redis and the test know. What it is sent is a ge
 
 import itertools
 import json
+import re
 import socket
 import ssl
 import struct
@@ -328,6 +329,9 @@ def test_only_members_may_speak_to_the_member_listener(stage, pki, identity, tmp
         context.load_cert_chain(stranger.cert, stranger.key)
     with pytest.raises((ssl.SSLError, ConnectionError)):
         handshake(stage.members.addresses[1], context)
+    reason = "no_certificate" if identity == "none" else "untrusted_certificate"
+    told = f"member listener: no TLS handshake with .*: {reason}: "
+    wait_until(lambda: re.search(told, stage.members[1].story()), what=told)
     with stage.playing(answering(ANSWER)), stage.client() as client:
         assert client.ask("POST", MCP, call(), JSON).status == 200, "members still do"
 

@@ -108,10 +108,11 @@ class Certificate:
     key: Path
 
     @classmethod
-    def make(cls, folder: Path) -> "Certificate":
+    def make(cls, folder: Path, key: str = "ec", size: str = "ec_paramgen_curve:P-256") -> "Certificate":
+        """`key` and `size`: as OpenSSL calls them."""
         made = cls(folder / "tls.crt", folder / "tls.key")
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+            ["openssl", "req", "-x509", "-newkey", key, "-pkeyopt", size, "-nodes", "-days", "2"]
             + [
                 "-subj",
                 "/CN=bench",
@@ -201,6 +202,7 @@ class Starter:
         options = ["proxy_buffering off;"] if upstream.name == "events" else []
         if tls:
             options += [f"ssl_certificate {tls.cert};", f"ssl_certificate_key {tls.key};"]
+            options += ["ssl_protocols TLSv1.2 TLSv1.3;"]
         server = PASS_THROUGH.format(
             address=address, upstream=upstream.address, ssl="ssl" if tls else "", options=" ".join(options)
         )
