@@ -154,6 +154,24 @@ class SdkClient:
         self._process.end()
 
 
+class FaultClient:
+    """The process of one SDK's client that calls tools which fail, each in a session of its own."""
+
+    def __init__(self, client: str, folder: Path):
+        command = _script(TESTS / "clients", f"faults_{client}")
+        self._process = Process(f"faults-{client}", command, folder, _QUIET, spoken_to=True)
+        self._jobs = 0
+
+    def begin(self, url: str, faults: list[str], patience: float) -> "Job":
+        """Each of `faults` is a tool; the report tells how its call ended, and the next call of the session."""
+        self._jobs += 1
+        self._process.say(json.dumps({"id": self._jobs, "url": url, "faults": faults, "patience": patience}))
+        return Job(self._process, self._jobs)
+
+    def end(self) -> None:
+        self._process.end()
+
+
 class Job:
     """What a client was told to do."""
 
