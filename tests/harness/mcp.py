@@ -9,7 +9,7 @@ from threading import Lock
 
 import httpx
 
-from .paths import NODE, NODE_MODULES, TESTS, python
+from .paths import CACHE, NODE, NODE_MODULES, TESTS, python
 from .pki import Identity
 from .places import Place
 from .ports import free_port
@@ -155,10 +155,11 @@ class SdkClient:
 
 
 class FaultClient:
-    """The process of one SDK's client that calls tools which fail, each in a session of its own."""
+    """The process of one SDK's client that calls tools which fail, each in its own session; CLIENTS, and `rmcp`."""
 
     def __init__(self, client: str, folder: Path):
-        command = _script(TESTS / "clients", f"faults_{client}")
+        rmcp = CACHE / "rmcp" / "debug" / "faults-rmcp"
+        command = [rmcp] if client == "rmcp" else _script(TESTS / "clients", f"faults_{client}")
         self._process = Process(f"faults-{client}", command, folder, _QUIET, spoken_to=True)
         self._jobs = 0
 
