@@ -17,12 +17,15 @@ async fn main() {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let Ok(job) = serde_json::from_str::<Value>(&line) else { return };
-        tokio::spawn(async move { println!("{}", json!({ "job": job["id"], "report": suffer(&job).await })) });
+        tokio::spawn(
+            async move { println!("{}", json!({ "job": job["id"], "report": suffer(&job).await })) },
+        );
     }
 }
 
 async fn suffer(job: &Value) -> Map<String, Value> {
-    let faults: Vec<&str> = job["faults"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let faults: Vec<&str> =
+        job["faults"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let ends = join_all(faults.iter().map(|fault| both(job, fault))).await;
     faults.iter().map(|fault| (*fault).to_owned()).zip(ends.into_iter().map(|ends| json!(ends))).collect()
 }
