@@ -55,9 +55,15 @@ class ContextForge:
     hidden = "tiny-secret-admin"
 
     def __init__(
-        self, folder: Path, version: str = "1.0.0rc1", gateways: int = 2, settings: dict[str, str] | None = None
+        self,
+        folder: Path,
+        version: str = "1.0.0rc1",
+        gateways: int = 2,
+        settings: dict[str, str] | None = None,
+        called: list[int] | None = None,
     ):
-        """`settings` are environment variables of the gateways."""
+        """`settings` are environment variables of the gateways; `called` the ports at which they believe to listen."""
+        self._called = dict(enumerate(called or []))
         self._folder = folder
         self._environment = f"contextforge-{version}"
         self._processes: list[Process] = []
@@ -76,7 +82,7 @@ class ContextForge:
             # One after another: the first makes the database.
             for number in range(gateways):
                 port = free_port()
-                self._start_gateway(f"gateway-{number}", port)
+                self._start_gateway(number, port)
                 self.peers.append(f"127.0.0.1:{port}")
             self.token = self._make_token()
             self.headers = {"Authorization": f"Bearer {self.token}"}
@@ -103,13 +109,13 @@ class ContextForge:
         dead = self.gateway(number)
         dead.end()
         self._processes.remove(dead)
-        self._start_gateway(f"gateway-{number}", int(self.peers[number].rpartition(":")[2]))
+        self._start_gateway(number, int(self.peers[number].rpartition(":")[2]))
 
-    def _start_gateway(self, name: str, port: int) -> None:
+    def _start_gateway(self, number: int, port: int) -> None:
         command = [python(self._environment), "-m", "uvicorn", "mcpgateway.main:app"]
         command += ["--host", "127.0.0.1", "--port", port, "--workers", "1"]
-        env = self._settings | {"HOST": "127.0.0.1", "PORT": str(port)}
-        gateway = self._start(name, command, env)
+        env = self._settings | {"HOST": "127.0.0.1", "PORT": str(self._called.get(number, port))}
+        gateway = self._start(f"gateway-{number}", command, env)
         gateway.wait_ready(lambda: get(f"http://127.0.0.1:{port}/health").is_success, 90)
 
     def _make_token(self) -> str:

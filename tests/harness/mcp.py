@@ -9,7 +9,7 @@ from threading import Lock
 
 import httpx
 
-from .paths import NODE, NODE_MODULES, TESTS, python
+from .paths import CACHE, NODE, NODE_MODULES, TESTS, python
 from .pki import Identity
 from .places import Place
 from .ports import free_port
@@ -149,6 +149,25 @@ class SdkClient:
             number = self._jobs
             self._process.say(json.dumps({"id": number, **job}))
         return Job(self._process, number)
+
+    def end(self) -> None:
+        self._process.end()
+
+
+class FaultClient:
+    """The process of one SDK's client that calls tools which fail, each in its own session; CLIENTS, and `rmcp`."""
+
+    def __init__(self, client: str, folder: Path):
+        rmcp = CACHE / "rmcp" / "debug" / "faults-rmcp"
+        command = [rmcp] if client == "rmcp" else _script(TESTS / "clients", f"faults_{client}")
+        self._process = Process(f"faults-{client}", command, folder, _QUIET, spoken_to=True)
+        self._jobs = 0
+
+    def begin(self, url: str, faults: list[str], patience: float) -> "Job":
+        """Each of `faults` is a tool; the report tells how its call ended, and the next call of the session."""
+        self._jobs += 1
+        self._process.say(json.dumps({"id": self._jobs, "url": url, "faults": faults, "patience": patience}))
+        return Job(self._process, self._jobs)
 
     def end(self) -> None:
         self._process.end()

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes a fresh Debian machine able to run the tests: system packages, Python environments, Node and its packages.
 #
-#   tests/setup/setup.sh [part ...]      parts: system harness mcp1 mcp2 node k8s kustomize contextforge-1.0.0rc1 contextforge-1.0.7
-#                                        (default: all but contextforge-1.0.7)
+#   tests/setup/setup.sh [part ...]      parts: system harness mcp1 mcp2 node rmcp k8s kustomize contextforge-1.0.0rc1 contextforge-1.0.7
+#                                        (default: all but rmcp and contextforge-1.0.7)
 #
 # Everything is pinned, lies below $OUTRIGGER_TEST_CACHE (default: .venvs in the repository) and is made once: a part
 # whose stamp matches its pins is left alone, so a second run takes no time. Parts run side by side.
@@ -33,7 +33,7 @@ declare -A running=()
 for part in "${parts[@]}"; do
     case $part in
     system) ;;
-    node | kustomize) "$here/$part.sh" >"$logs/$part" 2>&1 9>&- & running[$part]=$! ;;
+    node | rmcp | kustomize) "$here/$part.sh" >"$logs/$part" 2>&1 9>&- & running[$part]=$! ;;
     *) "$here/python.sh" "$part" >"$logs/$part" 2>&1 9>&- & running[$part]=$! ;;
     esac
 done
