@@ -160,6 +160,29 @@ class TestCertificates:
         assert reason(world) == "expired_certificate"
 
 
+@pytest.mark.parametrize("health", [HTTP, TCP], ids=["http", "tcp"])
+class TestEd25519:
+    """Where Pingora's connector cannot sign with our key, the handshake is Outrigger's own; it says all the same."""
+
+    def test_ours_is_taken(self, behind_tls, pki, health):
+        world = behind_tls(health, "1.3", client_ca=pki.ca, client=pki.client("outrigger", kind="ed25519"))
+        wait_state(world, "healthy")
+
+    def test_ours_is_rejected(self, behind_tls, pki, tmp_path, health):
+        stranger = Pki(tmp_path / "others").client("outrigger", kind="ed25519")
+        world = behind_tls(health, "1.3", client_ca=pki.ca, client=stranger)
+        assert reason(world) == "certificate_rejected"
+
+    def test_its_is_for_another_name(self, behind_tls, pki, health):
+        other, ours = pki.issue("elsewhere.example"), pki.client("outrigger", kind="ed25519")
+        assert reason(behind_tls(health, "1.3", server=other, client=ours)) == "wrong_name"
+
+    def test_its_has_expired(self, behind_tls, pki, health):
+        expired = pki.issue("localhost", label="expired-server", not_after=YESTERDAY)
+        ours = pki.client("outrigger", kind="ed25519")
+        assert reason(behind_tls(health, "1.3", server=expired, client=ours)) == "expired_certificate"
+
+
 @pytest.mark.parametrize(
     ("demand", "detail"),
     [

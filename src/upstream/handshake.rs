@@ -13,6 +13,7 @@ use openssl::pkey::Id;
 use openssl::ssl::{SslConnector, SslMethod, SslVersion};
 use openssl::x509::X509VerifyResult;
 use pingora_core::connectors::L4Connect;
+use pingora_core::protocols::l4::ext::set_tcp_keepalive;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
@@ -110,7 +111,10 @@ impl VirtualSocket for Socket {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
         match option {
             VirtualSockOpt::NoDelay => self.0.get_ref().set_nodelay(true),
-            // None is asked for: see `Dialer::target`.
+            VirtualSockOpt::KeepAlive(keepalive) => {
+                set_tcp_keepalive(self.0.get_ref(), &keepalive).map_err(io::Error::other)
+            }
+            // None else is asked for: see `Dialer::target`.
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }

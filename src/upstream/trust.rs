@@ -82,6 +82,12 @@ impl Trust {
             target.options.custom_l4 = Some(handshake.clone());
             return target;
         }
+        self.by_pingora(address)
+    }
+
+    /// The same with Pingora's own handshake, whether that can show our identity or not.
+    pub fn by_pingora(&self, address: SocketAddr) -> HttpPeer {
+        let domain = self.domain();
         let by_address = self.tls.server_name.parse::<IpAddr>().is_ok();
         let mut target = HttpPeer::new(address, true, self.tls.server_name.clone());
         target.group_key = domain.fingerprint;

@@ -63,10 +63,13 @@ impl Line {
                 self.connected = true;
                 Ok(stream)
             }
-            Err(error) if *error.etype() == ErrorType::InvalidCert => {
-                Err(certificate::look(&upstream.dialer.connector, &target, &error).await)
-            }
-            Err(error) => Err(Trouble::of_connect(&error)),
+            Err(error) => Err(match &upstream.dialer.trust {
+                Some(trust) if *error.etype() == ErrorType::InvalidCert => {
+                    let target = trust.by_pingora(address);
+                    certificate::look(&upstream.dialer.connector, &target, &error).await
+                }
+                _ => Trouble::of_connect(&error),
+            }),
         }
     }
 

@@ -81,9 +81,9 @@ impl Visit {
         match &health.probe {
             Probe::Tcp => {
                 let mut stream = self.line.connect().await?;
-                match stream.get_ssl() {
-                    Some(_) => Line::listen(&mut stream, JUDGEMENT.min(health.timeout / 2)).await,
-                    None => Ok(()),
+                match self.line.upstream.has_tls() {
+                    true => Line::listen(&mut stream, JUDGEMENT.min(health.timeout / 2)).await,
+                    false => Ok(()),
                 }
             }
             Probe::Get(_) => {
