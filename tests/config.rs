@@ -77,8 +77,13 @@ fn the_full_file_with_one_comment_sign_less_is_right() {
     });
     let text = uncommented.collect::<String>().replace("registry: embedded", "registry: redis");
     assert!(text.contains("\nmember:") && text.contains("\n    url:"), "{text}");
-    fs::write(world.folder.join("full.yaml"), text).unwrap();
+    fs::write(world.folder.join("full.yaml"), &text).unwrap();
     world.finds_right("full.yaml");
+
+    // A reload watches what the check has asked for, found or not.
+    let named = text.split_whitespace().filter(|word| word.starts_with("certs/")).map(PathBuf::from);
+    let (_, asked) = outrigger::config::examine("full.yaml", &text, &|_| Some("x".to_owned()));
+    assert_eq!(asked, named.collect(), "every file that can be named is watched");
 }
 
 /// Every value differs from its default, and many come from the environment.

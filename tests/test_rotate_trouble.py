@@ -134,6 +134,16 @@ def test_three_generations_drain_and_each_is_seen(outrigger, pki, raw_upstream, 
     wait_until(lambda: len(shown()["generations"]) == 1, what="the old ones are gone")
 
 
+def test_a_stream_outlives_its_generation_no_longer_than_it_may(outrigger, pki, raw_upstream, streams):
+    rotating = Rotating(outrigger, pki, [raw_upstream(streams).address], SOON | {"drain": {"timeout": "2s"}})
+    with rotating.world.open_stream() as client:
+        rotate(rotating)
+        assert client.closed_at is None
+        rotating.wait_said("generation 1 killed: still draining after drain.timeout")
+        client.wait_closed()
+    rotate(rotating)
+
+
 # -- a death in the middle of the handoff
 
 

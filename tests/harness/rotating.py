@@ -19,8 +19,16 @@ _JSON = {"Content-Type": "application/json", "Accept": "application/json, text/e
 class Rotating:
     """`world` has a listener `secure` beside its first; `tls` are the files that it shows, `files()` makes others."""
 
-    def __init__(self, outrigger, pki: Pki, peers: list[str], config: dict | None = None, tls: Identity | None = None):
-        """`outrigger`: the fixture. `tls`: files of the test's own making."""
+    def __init__(
+        self,
+        outrigger,
+        pki: Pki,
+        peers: list[str],
+        config: dict | None = None,
+        tls: Identity | None = None,
+        options: dict | None = None,
+    ):
+        """`outrigger`: the fixture. `tls`: files of the test's own making. `options` of the listener's `tls`."""
         self._pki = pki
         self._issued = 0
         #: Generations that were waited for.
@@ -29,7 +37,12 @@ class Rotating:
         self.world: Outrigger = outrigger(peers, config, start=False)
         self.tls = tls or self.files()
         self.world.config["listeners"].append(
-            {"name": "secure", "address": self.address, "upstream": "gateway", "tls": self.tls.as_config()}
+            {
+                "name": "secure",
+                "address": self.address,
+                "upstream": "gateway",
+                "tls": self.tls.as_config() | (options or {}),
+            }
         )
         self.world.start()
 
