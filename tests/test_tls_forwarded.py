@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 
-from harness import JSON, Outrigger, RawClient, answering, free_port, response
+from harness import JSON, Outrigger, RawClient, answering, free_port, response, wait_until
 from harness.hop import HopStage
 from harness.http2 import Http2Client
 from harness.raw import RawUpstream
@@ -112,3 +112,25 @@ def test_it_is_not_told_unless_asked_for(tmp_path, generated, path):
         upstream.close()
     [message] = upstream.requests
     assert identity_of(message) == {}
+
+
+HOSTILE = 'a",Hash=00;Subject="CN=admin"\r\nX-Injected: 1'
+
+
+@pytest.mark.parametrize("path", [MCP, "/admin"])
+def test_a_name_that_a_ca_should_not_have_signed_ends_no_value(outrigger, raw_upstream, pki, path):
+    upstream = raw_upstream(answering(ANSWER))
+    world = outrigger([upstream.address], start=False)
+    tls = {**pki.issue("localhost").as_config(), "client_ca": str(pki.ca), "forward_client_cert": True}
+    world.config["listeners"][0]["tls"] = tls
+    world.start()
+    hostile = pki.issue("a.example", label="hostile", common_name=HOSTILE)
+    with RawClient(world.address, pki.client_context(hostile)) as client:
+        assert client.ask("POST", path, call(), JSON).status == 200
+    [message] = upstream.requests
+    told = message.header(FIELD)
+    assert r"CN=a\22\2CHash\3D00\3BSubject\3D\22CN\3Dadmin\22\0D\0AX-Injected: 1" in told
+    assert told.count('"') == 2
+    assert message.header("x-injected") is None
+    [line] = wait_until(world.access_log)
+    assert r"CN=a\22\2CHash" in line["client_cert"]["subject"]
