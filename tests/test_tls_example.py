@@ -74,6 +74,16 @@ def test_the_second_certificate_is_shown_by_its_name(world, generated):
     assert shaken.subject.endswith("CN = other.example")
 
 
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+@pytest.mark.parametrize("name", WHOM_TO_REFUSE)
+def test_whatever_name_is_asked_for_nobody_else_comes_in(world, generated, version, name):
+    """The certificate that is shown may be another; what is asked of the client is the same."""
+    for asked in ("other.example", "any.other.example", "localhost", "unknown.example"):
+        options = [version, "-servername", asked]
+        assert s_client(world.address, *options, identity=generated["client"]).status == 200
+        assert s_client(world.address, *options, identity=generated[name] if name else None).status is None
+
+
 def openssl(*words) -> str:
     command = list(map(str, [system_command("openssl"), *words]))
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
