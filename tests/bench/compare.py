@@ -16,7 +16,7 @@ from statistics import median
 from figures import Row, heading, interleaved, introduction, latency_table, ratios, spread, table
 from idle import per_kept_connection, per_stream
 from machine import Processors, allow_many_sockets, memory_of, tree
-from targets import Certificate, Starter, Target, open_session
+from targets import Certificate, Starter, Target, haproxy, open_session
 from wrk import Cost, Load, Wrk
 
 SIZES = {"200 B": 200, "16 KiB": 16 * 1024}
@@ -51,7 +51,9 @@ def main(form: Form) -> None:
     with tempfile.TemporaryDirectory(prefix="outrigger-bench-") as folder:
         starter = Starter(Path(folder), processors)
         requests(starter, form, processors)
-        memory(starter, form, Certificate.make(Path(folder)))
+        certificate = Certificate.make(Path(folder))
+        over_mtls(starter, form, processors, certificate)
+        memory(starter, form, certificate)
 
 
 # -- requests
@@ -85,6 +87,21 @@ def requests(starter: Starter, form: Form, processors: Processors) -> None:
             latency_table(label, latencies)
             answered += of_outrigger(latencies)
     check_access_log(outrigger, answered)
+
+
+def over_mtls(starter: Starter, form: Form, processors: Processors, certificate: Certificate) -> None:
+    """Cost of requests to an upstream that wants to see a client certificate; handshakes are rare among them."""
+    with contextlib.ExitStack() as running:
+        upstream = running.enter_context(starter.fixed_answer(certificate))
+        names = {"nginx": starter.nginx, "bare Pingora": starter.bare, "Outrigger": starter.outrigger}
+        names |= {"HAProxy": starter.haproxy} if haproxy() else {}
+        rows = [Row(name, running.enter_context(start(upstream, mtls=certificate))) for name, start in names.items()]
+        for label, size in SIZES.items():
+            load = Wrk(processors, CONNECTIONS, form.seconds, size)
+            if form.warm_up:
+                interleaved(f"warm-up, mTLS, {label}", rows, 1, pressing(load))
+            costs = interleaved(f"cost, mTLS, {label}", rows, form.rounds, costing(load, upstream))
+            cost_table(f"mTLS to the upstream, {label}", costs)
 
 
 def pressing(wrk: Wrk) -> Callable[[Row], Load]:

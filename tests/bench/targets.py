@@ -49,7 +49,8 @@ http {{
 # A session id is handed out to whoever asks for it in the query.
 FIXED_ANSWER = """
     server {{
-        listen {address} backlog=4096;
+        listen {address} {ssl} backlog=4096;
+        {options}
         location / {{ mirror /read; mirror_request_body on; empty_gif; error_page 405 =200 @answer; }}
         location = /read {{ internal; return 204; }}
         location @answer {{
@@ -66,12 +67,29 @@ PASS_THROUGH = """
         listen {address} {ssl} backlog=4096;
         {options}
         location / {{
-            proxy_pass http://behind;
+            proxy_pass {scheme}://behind;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_read_timeout 1h;
         }}
     }}
+"""
+
+HAPROXY = """
+global
+    nbthread 1
+    maxconn 8192
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+frontend in
+    bind {address}
+    default_backend out
+backend out
+    http-reuse always
+    server behind {upstream} {ssl}
 """
 
 OUTRIGGER = """
@@ -80,7 +98,7 @@ threads: 1
 listeners:
   - {{ name: public, address: "{address}", upstream: gateway{tls} }}
 upstreams:
-  gateway: {{ peers: ["{upstream}"] }}
+  gateway: {{ peers: ["{upstream}"]{mtls} }}
 sessions: {{ embedded: {{ path: "{folder}/sessions" }} }}
 admin: {{ address: "{admin}" }}
 log: {{ level: info, format: json }}
@@ -107,6 +125,11 @@ class Certificate:
     cert: Path
     key: Path
 
+    @property
+    def both(self) -> Path:
+        """In one file, as HAProxy wants them."""
+        return self.cert.with_suffix(".pem")
+
     @classmethod
     def make(cls, folder: Path, key: str = "ec", size: str = "ec_paramgen_curve:P-256") -> "Certificate":
         """`key` and `size`: as OpenSSL calls them."""
@@ -126,6 +149,7 @@ class Certificate:
             check=True,
             capture_output=True,
         )
+        made.both.write_bytes(made.cert.read_bytes() + made.key.read_bytes())
         return made
 
 
@@ -152,11 +176,18 @@ class Starter:
     # -- upstreams
 
     @contextlib.contextmanager
-    def fixed_answer(self) -> Iterator[Target]:
-        """The upstream of the request measurements: reads a whole request, then answers it with a Content-Length."""
+    def fixed_answer(self, mtls: Certificate | None = None) -> Iterator[Target]:
+        """The upstream of the request measurements: reads a whole request, then answers it with a Content-Length.
+
+        `mtls`: it shows this certificate, and wants to see it.
+        """
         folder, address = self._place("upstream"), free_address()
-        command = nginx(folder, FIXED_ANSWER.format(address=address))
-        with self._upstream("upstream", address, folder, command) as target:
+        options = ""
+        if mtls:
+            options = f"ssl_certificate {mtls.cert}; ssl_certificate_key {mtls.key};"
+            options += f" ssl_client_certificate {mtls.cert}; ssl_verify_client on;"
+        server = FIXED_ANSWER.format(address=address, ssl="ssl" if mtls else "", options=options)
+        with self._upstream("upstream", address, folder, nginx(folder, server), mtls is not None) as target:
             yield target
 
     @contextlib.contextmanager
@@ -168,9 +199,10 @@ class Starter:
             yield target
 
     def _upstream(
-        self, name: str, address: str, folder: Path, command: list[str]
+        self, name: str, address: str, folder: Path, command: list[str], mtls: bool = False
     ) -> contextlib.AbstractContextManager[Target]:
-        return running(Target(name, address, False, 0, folder / "log"), command, self._processors.load, serves)
+        target = Target(name, address, False, 0, folder / "log")
+        return running(target, command, self._processors.load, accepts if mtls else serves)
 
     @contextlib.contextmanager
     def redis(self) -> Iterator[Target]:
@@ -197,14 +229,29 @@ class Starter:
     # -- proxies
 
     @contextlib.contextmanager
-    def nginx(self, upstream: Target, tls: Certificate | None = None, logging: bool = False) -> Iterator[Target]:
+    def nginx(
+        self,
+        upstream: Target,
+        tls: Certificate | None = None,
+        logging: bool = False,
+        mtls: Certificate | None = None,
+    ) -> Iterator[Target]:
+        """`tls`: towards clients; `mtls`: towards the upstream, as of every proxy here."""
         folder, address = self._place("nginx"), free_address()
         options = ["proxy_buffering off;"] if upstream.name == "events" else []
+        if mtls:
+            options += [f"proxy_ssl_certificate {mtls.cert};", f"proxy_ssl_certificate_key {mtls.key};"]
+            options += [f"proxy_ssl_trusted_certificate {mtls.cert};", "proxy_ssl_verify on;"]
+            options += ["proxy_ssl_name outrigger;", "proxy_ssl_server_name on;"]
         if tls:
             options += [f"ssl_certificate {tls.cert};", f"ssl_certificate_key {tls.key};"]
             options += ["ssl_protocols TLSv1.2 TLSv1.3;"]
         server = PASS_THROUGH.format(
-            address=address, upstream=upstream.address, ssl="ssl" if tls else "", options=" ".join(options)
+            address=address,
+            upstream=upstream.address,
+            ssl="ssl" if tls else "",
+            scheme="https" if mtls else "http",
+            options=" ".join(options),
         )
         access_log = f"{folder}/access.log combined buffer=64k flush=1s" if logging else "off"
         command = nginx(folder, server, access_log)
@@ -212,21 +259,38 @@ class Starter:
             yield target
 
     @contextlib.contextmanager
-    def bare(self, upstream: Target, tls: Certificate | None = None) -> Iterator[Target]:
+    def haproxy(self, upstream: Target, mtls: Certificate) -> Iterator[Target]:
+        folder, address = self._place("haproxy"), free_address()
+        ssl = f"ssl verify required ca-file {mtls.cert} crt {mtls.both} sni str(outrigger) verifyhost outrigger"
+        config = folder / "haproxy.cfg"
+        config.write_text(HAPROXY.format(address=address, upstream=upstream.address, ssl=ssl))
+        with self._proxy("HAProxy", address, None, folder, [*haproxy(), "-db", "-f", str(config)]) as target:
+            yield target
+
+    @contextlib.contextmanager
+    def bare(
+        self, upstream: Target, tls: Certificate | None = None, mtls: Certificate | None = None
+    ) -> Iterator[Target]:
         folder, address = self._place("bare"), free_address()
-        command = [os.environ["BARE_BIN"], address, upstream.address] + ([str(tls.cert), str(tls.key)] if tls else [])
+        command = [os.environ["BARE_BIN"], address, upstream.address]
+        command += [str(tls.cert), str(tls.key)] if tls else []
+        command += ["--mtls", str(mtls.cert), str(mtls.key)] if mtls else []
         # Asked politely, stock Pingora waits five minutes for requests that may still come.
         with self._proxy("bare Pingora", address, tls, folder, command, signal.SIGKILL) as target:
             yield target
 
     @contextlib.contextmanager
-    def outrigger(self, upstream: Target, tls: Certificate | None = None) -> Iterator[Target]:
+    def outrigger(
+        self, upstream: Target, tls: Certificate | None = None, mtls: Certificate | None = None
+    ) -> Iterator[Target]:
         folder, address = self._place("outrigger"), free_address()
         (folder / "sessions").mkdir()
         with_tls = f', tls: {{ cert: "{tls.cert}", key: "{tls.key}" }}' if tls else ""
         values = {"address": address, "upstream": upstream.address, "admin": free_address(), "folder": folder}
         config = folder / "outrigger.yaml"
-        config.write_text(OUTRIGGER.format(tls=with_tls, **values))
+        trust = f'ca: "{mtls.cert}", cert: "{mtls.cert}", key: "{mtls.key}", server_name: outrigger' if mtls else ""
+        with_mtls = f", tls: {{ {trust} }}" if mtls else ""
+        config.write_text(OUTRIGGER.format(tls=with_tls, mtls=with_mtls, **values))
         command = [os.environ["OUTRIGGER_BIN"], "run", "--config", str(config)]
         with self._proxy("Outrigger", address, tls, folder, command) as target:
             yield target
@@ -269,9 +333,18 @@ def nginx(folder: Path, server: str, access_log: str = "off") -> list[str]:
     """Writes a configuration; the command that runs it."""
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, access_log=access_log, server=server))
-    # Debian's nginx lies outside an ordinary user's PATH.
-    found = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
-    return [found or "nginx", "-e", "stderr", "-p", str(folder), "-c", str(config)]
+    return [installed("nginx") or "nginx", "-e", "stderr", "-p", str(folder), "-c", str(config)]
+
+
+def haproxy() -> list[str]:
+    """The command; empty where there is none."""
+    found = installed("haproxy")
+    return [found] if found else []
+
+
+def installed(name: str) -> str | None:
+    # Debian's servers lie outside an ordinary user's PATH.
+    return shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
 
 
 @contextlib.contextmanager
@@ -313,6 +386,13 @@ def await_answer(target: Target, process: subprocess.Popen, answers: Callable[[T
 
 def serves(target: Target) -> bool:
     return post(target.address, PATH, '{"jsonrpc":"2.0","id":1,"method":"ping"}', target.tls).status == 200
+
+
+def accepts(target: Target) -> bool:
+    """For who wants to see a certificate first."""
+    host, _, port = target.address.partition(":")
+    socket.create_connection((host, int(port)), PATIENCE).close()
+    return True
 
 
 def pongs(redis: Target) -> bool:

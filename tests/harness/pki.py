@@ -64,8 +64,11 @@ class Pki:
         passphrase: str | None = None,
         days: tuple[float, float] = (-1, 1),
         label: str | None = None,
+        serving: bool = False,
     ) -> Identity:
         """A client certificate whose common name is `name`; with `serial` it may be the second of that number.
+
+        `serving`: it is a server's as well, of this name.
 
         `kind`: rsa, ec or ed25519. `days`: from and until when it is valid, counted from now.
         """
@@ -75,6 +78,7 @@ class Pki:
             "ed25519": ed25519.Ed25519PrivateKey.generate,
         }
         key, now = makers[kind](), datetime.datetime.now(datetime.UTC)
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if serving else [])]
         authority = x509.load_pem_x509_certificate(self._authority.cert_pem.bytes())
         signer = serialization.load_pem_private_key(self._authority.private_key_pem.bytes(), None)
         certificate = (
@@ -85,7 +89,8 @@ class Pki:
             .serial_number(serial or x509.random_serial_number())
             .not_valid_before(now + datetime.timedelta(days=days[0]))
             .not_valid_after(now + datetime.timedelta(days=days[1]))
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
             .sign(signer, hashes.SHA256())
         )
         stem = self._folder / (label or f"client-{name}")
