@@ -13,6 +13,8 @@ from harness import JSON, chunk, event, event_stream_head, response, wait_until
 from harness.stage import BOTH, a_stage, call
 
 stage = a_stage()
+#: Takes batches, and another path for messages than the one that the server names below.
+generic = a_stage({"routes": {"message": ["/servers/{server_id}/message"]}}, profiles=("generic",), hop="never")
 
 ENDPOINT = event("/servers/s1/message?session_id=abc", name="endpoint")
 
@@ -20,8 +22,9 @@ ENDPOINT = event("/servers/s1/message?session_id=abc", name="endpoint")
 class Sse:
     """Script of an upstream: holds one stream, takes messages, and says on the stream what the test wants."""
 
-    def __init__(self, session: str = "abc"):
+    def __init__(self, session: str = "abc", path: str = "/servers/s1/message"):
         self.session = session
+        self.path = path
         self.stream = None
         self.messages = []
         self._open = threading.Event()
@@ -30,7 +33,7 @@ class Sse:
         while True:
             message = connection.read_request()
             if message.method == "GET":
-                endpoint = f"/servers/s1/message?session_id={self.session}"
+                endpoint = f"{self.path}?session_id={self.session}"
                 connection.send(event_stream_head() + chunk(event(endpoint, name="endpoint")))
                 self.stream = connection
                 self._open.set()
@@ -113,6 +116,29 @@ def test_what_may_be_answered_with_nothing_is_left_alone(stage, protocol):
         # An id is good for one answer.
         upstream.say(hollow(0))
         the_error(read_to(stream, b"\r\n\r\n"), 0)
+
+
+def test_what_a_batch_asks_is_not_known_so_its_answers_are_left_alone(generic):
+    upstream = Sse()
+    with generic.playing(upstream), generic.client() as client:
+        stream = opened(client)
+        post(generic, b"[" + call("ping", id=1) + b"," + call("tools/call", id=2) + b"]")
+        for id in (1, 2):
+            upstream.say(hollow(id))
+            assert read_to(stream, b"\r\n\r\n") == hollow(id)
+        upstream.say(hollow(3))
+        the_error(read_to(stream, b"\r\n\r\n"), 3)
+
+
+def test_a_stream_whose_messages_are_not_seen_is_left_alone(generic):
+    """The server names a path that is none of `routes.message`."""
+    upstream = Sse(path="/elsewhere")
+    with generic.playing(upstream), generic.client() as client:
+        stream = opened(client)
+        with generic.client() as other:
+            assert other.ask("POST", "/elsewhere?session_id=abc", call("ping"), JSON).status == 202
+        upstream.say(hollow(7))
+        assert read_to(stream, b"\r\n\r\n") == hollow(7)
 
 
 @BOTH

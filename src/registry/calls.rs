@@ -7,18 +7,25 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::SessionKey;
 
-/// Calls of one session that are remembered; more are a matter for the registry.
-const MOST: usize = 256;
+/// Calls of one session that are remembered.
+const MOST: usize = 1024;
 
 #[derive(Debug, Default)]
 pub struct Calls {
-    streams: Mutex<HashMap<SessionKey, HashSet<SessionKey>>>,
+    streams: Mutex<HashMap<SessionKey, Stream>>,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Noted(HashSet<SessionKey>),
+    /// More calls than are remembered: any may be answered with nothing.
+    TooMany,
 }
 
 impl Calls {
     /// The session's stream begins; all its messages will come by Outrigger.
     pub fn open(&self, session: SessionKey) {
-        self.streams().entry(session).or_default();
+        self.streams().insert(session, Stream::Noted(HashSet::new()));
     }
 
     /// The stream is over, and all calls with it.
@@ -30,23 +37,30 @@ impl Calls {
         self.streams().contains_key(session)
     }
 
-    /// Remembers a call. `false`: this is not the place.
+    /// Remembers a call. `false`: the stream is not here.
     pub fn note(&self, session: &SessionKey, call: SessionKey) -> bool {
-        match self.streams().get_mut(session) {
-            Some(calls) if calls.len() < MOST => {
+        let mut streams = self.streams();
+        let Some(stream) = streams.get_mut(session) else { return false };
+        match stream {
+            Stream::Noted(calls) if calls.len() < MOST => {
                 calls.insert(call);
-                true
             }
-            Some(_) | None => false,
+            Stream::Noted(_) => *stream = Stream::TooMany,
+            Stream::TooMany => {}
         }
+        true
     }
 
     /// Whether the call was noted; a note is good for one answer.
     pub fn take(&self, session: &SessionKey, call: &SessionKey) -> bool {
-        self.streams().get_mut(session).is_some_and(|calls| calls.remove(call))
+        match self.streams().get_mut(session) {
+            Some(Stream::Noted(calls)) => calls.remove(call),
+            Some(Stream::TooMany) => true,
+            None => false,
+        }
     }
 
-    fn streams(&self) -> MutexGuard<'_, HashMap<SessionKey, HashSet<SessionKey>>> {
+    fn streams(&self) -> MutexGuard<'_, HashMap<SessionKey, Stream>> {
         // Every change is one step: a thread that panicked left nothing half done.
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,7 +91,11 @@ mod tests {
         let (calls, here) = (Calls::default(), SessionKey::new("gateway", "a"));
         calls.open(here);
         assert!((0..MOST).all(|id| calls.note(&here, call(id))));
-        assert!(!calls.note(&here, call(MOST)));
-        assert!(calls.take(&here, &call(0)) && calls.note(&here, call(MOST)));
+        assert!(!calls.take(&here, &call(MOST)));
+        assert!(calls.note(&here, call(MOST)));
+        assert!(
+            calls.take(&here, &call(MOST)) && calls.take(&here, &call(MOST + 1)),
+            "no success is taken for a failure"
+        );
     }
 }
