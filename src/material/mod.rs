@@ -8,7 +8,10 @@ mod key;
 mod pem;
 mod shelf;
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use openssl::asn1::Asn1TimeRef;
 use openssl::error::ErrorStack;
@@ -117,8 +120,26 @@ fn refusal_by_tls(set: impl FnOnce(&mut SslContextBuilder) -> Result<(), ErrorSt
     Some(reason.unwrap_or_else(|| "no reason given".to_owned()))
 }
 
+/// From now on, for this process, these files hold what they held when they were checked. So a generation shows what was found
+/// right, and does so again after a crash, whatever has become of the files by then.
+pub fn keep(files: BTreeMap<PathBuf, Vec<u8>>) {
+    // A process is one generation: it is told once.
+    let _ = KEPT.set(files);
+}
+
+static KEPT: OnceLock<BTreeMap<PathBuf, Vec<u8>>> = OnceLock::new();
+
+/// # Errors
+/// The system's, where the file is not kept.
+pub fn bytes(file: &Path) -> io::Result<Vec<u8>> {
+    match KEPT.get().and_then(|files| files.get(file)) {
+        Some(kept) => Ok(kept.clone()),
+        None => std::fs::read(file),
+    }
+}
+
 fn read(file: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(file).map_err(|error| format!("{}: {}", file.display(), reason(&error)))
+    bytes(file).map_err(|error| format!("{}: {}", file.display(), reason(&error)))
 }
 
 /// What the system says, without Rust's `(os error 2)`.

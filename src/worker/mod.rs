@@ -34,7 +34,7 @@ use crate::config;
 use crate::config::settings::Settings;
 use crate::config::sockets::handoff_name;
 use crate::logging;
-use crate::material::{Shelf, reason};
+use crate::material::{self, Shelf, reason};
 use crate::members::Members;
 use crate::proxy::{Door, Proxy};
 use crate::registry::Registry;
@@ -106,6 +106,7 @@ struct Prepared {
 /// Everything that can fail, before any socket is taken over.
 fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Failure> {
     let env = |name: &str| std::env::var(name).ok();
+    material::keep(start.kept.clone());
     let settings = config::load_text_again(&start.file, &start.config, &env)
         .map_err(|problems| Failure { fault: Fault::Config, reason: problems.to_string() })?;
     logging::init(&settings.log, &format!("worker {}", start.generation));
