@@ -11,7 +11,7 @@ mod shelf;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use openssl::asn1::Asn1TimeRef;
 use openssl::error::ErrorStack;
@@ -120,22 +120,28 @@ fn refusal_by_tls(set: impl FnOnce(&mut SslContextBuilder) -> Result<(), ErrorSt
     Some(reason.unwrap_or_else(|| "no reason given".to_owned()))
 }
 
-/// From now on, for this process, these files hold what they held when they were checked. So a generation shows what was found
-/// right, and does so again after a crash, whatever has become of the files by then.
-pub fn keep(files: BTreeMap<PathBuf, Vec<u8>>) {
-    // A process is one generation: it is told once.
-    let _ = KEPT.set(files);
-}
+static KEPT: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
 
-static KEPT: OnceLock<BTreeMap<PathBuf, Vec<u8>>> = OnceLock::new();
+/// What `start` reads, in this process, is what these files held when they were checked. So a generation begins with what was found
+/// right, also after a crash, whatever has become of the files by then. Whoever reads later reads the files.
+pub fn with_kept<T>(files: BTreeMap<PathBuf, Vec<u8>>, start: impl FnOnce() -> T) -> T {
+    *kept() = files;
+    let started = start();
+    kept().clear();
+    started
+}
 
 /// # Errors
 /// The system's, where the file is not kept.
 pub fn bytes(file: &Path) -> io::Result<Vec<u8>> {
-    match KEPT.get().and_then(|files| files.get(file)) {
+    match kept().get(file) {
         Some(kept) => Ok(kept.clone()),
         None => std::fs::read(file),
     }
+}
+
+fn kept() -> MutexGuard<'static, BTreeMap<PathBuf, Vec<u8>>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, String> {

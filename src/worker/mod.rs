@@ -70,7 +70,7 @@ pub fn run() -> u8 {
             return FAILED;
         }
     };
-    match prepare(&start, &channel) {
+    match material::with_kept(start.kept.clone(), || prepare(&start, &channel)) {
         Ok(prepared) => {
             serve(prepared, channel);
             0
@@ -106,7 +106,6 @@ struct Prepared {
 /// Everything that can fail, before any socket is taken over.
 fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Failure> {
     let env = |name: &str| std::env::var(name).ok();
-    material::keep(start.kept.clone());
     let settings = config::load_text_again(&start.file, &start.config, &env)
         .map_err(|problems| Failure { fault: Fault::Config, reason: problems.to_string() })?;
     logging::init(&settings.log, &format!("worker {}", start.generation));
