@@ -3,13 +3,15 @@ taken, and an event stream lives through all of it.
 """
 
 import datetime
+import os
 import shutil
+import signal
 import time
 
 import pytest
 
-from harness import LAST_CHUNK, chunk, event, event_stream_head, response
-from harness.rotating import Rotating
+from harness import LAST_CHUNK, chunk, event, event_stream_head, response, wait_until
+from harness.rotating import Rotating, serial_of
 
 DAY = datetime.timedelta(days=1)
 
@@ -85,3 +87,19 @@ def test_every_kind_of_bad_material_is_refused_with_its_reason(rotating, pki):
         assert rotating.ready() == 2 and len(rotating.refusals()) == len(bad)
         seen = [stream.read_chunk() for _ in range(50)]
     assert seen == [event(str(number)) for number in range(50)]
+
+
+def test_a_worker_that_dies_meanwhile_is_followed_by_one_with_the_good(rotating):
+    """It does not depend on what the files hold by then."""
+    first = rotating.serial()
+    rotating.tls.cert.write_bytes(b"")
+    rotating.tls.key.unlink()
+    rotating.wait_said("reload refused")
+    (worker,) = rotating.world.worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    assert rotating.serial() == first, "connections wait, and are shown the same"
+    rotating.wait_said("generation 2 ready")
+    assert rotating.world.metrics()["outrigger_worker_restarts_total"] == 1
+    new = rotating.files()
+    rotating.copy(new)
+    wait_until(lambda: rotating.serial() == serial_of(new.cert), what="the next good one is taken")

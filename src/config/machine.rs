@@ -13,7 +13,7 @@ use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 
 use super::check::{Machine, PublicKey};
-use crate::material::{Authorities, Chain, KeyFlaw, Purpose, private_key, reason};
+use crate::material::{Authorities, Chain, KeyFlaw, Purpose, bytes, private_key, reason};
 
 /// This process's view: same user, same root folder, same mounts as the worker will have.
 pub struct ThisMachine {
@@ -92,7 +92,7 @@ impl Machine for ThisMachine {
     fn secret(&self, file: &Path) -> Result<(), String> {
         self.note(file);
         // The path is not repeated: a password itself is easily put in its place.
-        let bytes = fs::read(file).map_err(|error| format!("cannot be read: {}", reason(&error)))?;
+        let bytes = bytes(file).map_err(|error| format!("cannot be read: {}", reason(&error)))?;
         match std::str::from_utf8(&bytes) {
             Ok(text) if text.trim().is_empty() => Err("is empty".to_owned()),
             Ok(_) => Ok(()),

@@ -8,7 +8,10 @@ mod key;
 mod pem;
 mod shelf;
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use openssl::asn1::Asn1TimeRef;
 use openssl::error::ErrorStack;
@@ -117,8 +120,32 @@ fn refusal_by_tls(set: impl FnOnce(&mut SslContextBuilder) -> Result<(), ErrorSt
     Some(reason.unwrap_or_else(|| "no reason given".to_owned()))
 }
 
+static KEPT: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
+
+/// What `start` reads, in this process, is what these files held when they were checked. So a generation begins with what was found
+/// right, also after a crash, whatever has become of the files by then. Whoever reads later reads the files.
+pub fn with_kept<T>(files: BTreeMap<PathBuf, Vec<u8>>, start: impl FnOnce() -> T) -> T {
+    *kept() = files;
+    let started = start();
+    kept().clear();
+    started
+}
+
+/// # Errors
+/// The system's, where the file is not kept.
+pub fn bytes(file: &Path) -> io::Result<Vec<u8>> {
+    match kept().get(file) {
+        Some(kept) => Ok(kept.clone()),
+        None => std::fs::read(file),
+    }
+}
+
+fn kept() -> MutexGuard<'static, BTreeMap<PathBuf, Vec<u8>>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn read(file: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(file).map_err(|error| format!("{}: {}", file.display(), reason(&error)))
+    bytes(file).map_err(|error| format!("{}: {}", file.display(), reason(&error)))
 }
 
 /// What the system says, without Rust's `(os error 2)`.

@@ -3,6 +3,7 @@
 //! Surprise: the end of the channel is a message too. The kernel closes it when the supervisor dies, however it dies, and
 //! the worker then drains.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -45,6 +46,8 @@ pub struct Start {
     pub file: String,
     /// The YAML as it was checked by the supervisor.
     pub config: String,
+    /// What the files held that it names.
+    pub kept: BTreeMap<PathBuf, Vec<u8>>,
     /// Where this generation's Pingora waits for its sockets.
     pub upgrade_sock: PathBuf,
     pub status: Status,
@@ -254,6 +257,7 @@ mod tests {
             generation: 7,
             file: "outrigger.yaml".into(),
             config: "listeners:\n  - address: \"[::1]:8080\"\n".into(),
+            kept: BTreeMap::from([("/certs/tls.crt".into(), b"\xff".to_vec())]),
             upgrade_sock: "/run/outrigger-1/7.sock".into(),
             status: Status { restarts: 3, ..Status::default() },
         }

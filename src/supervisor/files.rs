@@ -3,7 +3,7 @@
 //! Surprise: a folder is never given because a file is in it alone, but because some name on the way to the file is looked up in
 //! it. A swapped link (`..data` of a Kubernetes volume) changes the file without touching it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -15,6 +15,9 @@ use super::event::Fingerprint;
 
 /// As many links as the kernel follows on the way to one file.
 const MOST_LINKS: usize = 40;
+
+/// Of each file, or why it cannot be read.
+pub type Contents = BTreeMap<PathBuf, io::Result<Vec<u8>>>;
 
 /// What one try to load a configuration looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,20 +31,14 @@ impl Files {
         Self { config: config.to_path_buf(), named }
     }
 
-    /// What the files hold now. One that cannot be read counts too, with the reason: it may become readable.
+    /// What the files hold now.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint_with(&fs::read(&self.config))
+        fingerprint(&fs::read(&self.config), &self.contents())
     }
 
-    /// The same, with the configuration as it was read before.
-    pub fn fingerprint_with(&self, config: &io::Result<Vec<u8>>) -> Fingerprint {
-        let mut hash = Sha256::new();
-        hash.update(&digest(config));
-        for path in &self.named {
-            hash.update(&digest(&fs::read(path)));
-        }
-        let digest = hash.finish();
-        Fingerprint(u64::from_be_bytes(std::array::from_fn(|at| digest[at])))
+    /// What every file but the configuration holds now.
+    pub fn contents(&self) -> Contents {
+        self.named.iter().map(|path| (path.clone(), fs::read(path))).collect()
     }
 
     /// Every folder in which a change of these files shows.
@@ -50,6 +47,17 @@ impl Files {
         let paths = std::iter::once(&self.config).chain(&self.named);
         paths.flat_map(|path| looked_up_in(&here.join(path), &|link| fs::read_link(link).ok())).collect()
     }
+}
+
+/// Of a configuration with its files. One that cannot be read counts too, with the reason: it may become readable.
+pub fn fingerprint(config: &io::Result<Vec<u8>>, contents: &Contents) -> Fingerprint {
+    let mut hash = Sha256::new();
+    hash.update(&digest(config));
+    for content in contents.values() {
+        hash.update(&digest(content));
+    }
+    let digest = hash.finish();
+    Fingerprint(u64::from_be_bytes(std::array::from_fn(|at| digest[at])))
 }
 
 fn digest(content: &io::Result<Vec<u8>>) -> [u8; 32] {
@@ -145,8 +153,8 @@ mod tests {
         assert_ne!(files.fingerprint(), first);
         fs::write(&key, "1").unwrap();
         assert_eq!(files.fingerprint(), first, "the content counts, not the time");
-        assert_eq!(files.fingerprint_with(&Ok(b"a".to_vec())), first);
-        assert_ne!(files.fingerprint_with(&Ok(b"b".to_vec())), first);
+        assert_eq!(fingerprint(&Ok(b"a".to_vec()), &files.contents()), first);
+        assert_ne!(fingerprint(&Ok(b"b".to_vec()), &files.contents()), first);
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -91,7 +91,7 @@ impl Turn {
     }
 
     fn files(&mut self, hold: Fingerprint) {
-        let (now, starts) = (self.now, self.state.starting().is_some());
+        let now = self.now;
         let files = &mut self.state.files;
         if !files.untried() {
             files.unrest = now;
@@ -99,15 +99,6 @@ impl Turn {
         (files.hold, files.changed) = (Some(hold), now);
         if files.served == Some(hold) {
             files.tried = Some(hold);
-        }
-        // A generation that starts may have read these files before the change, or after it.
-        if starts {
-            files.tried = None;
-            for child in self.state.children.values_mut() {
-                if let Phase::Starting(start) = &mut child.phase {
-                    start.files = None;
-                }
-            }
         }
     }
 
@@ -296,9 +287,8 @@ impl Turn {
         self.state.restart_at = None;
         let generation = self.state.last;
         let with = if cause == Cause::Restart { Which::Current } else { Which::Candidate };
-        let Files { tried, served, hold, .. } = self.state.files;
-        // A restart goes by the old text and by the other files as they are by then.
-        let files = if cause == Cause::Restart { served.filter(|_| served == hold) } else { tried };
+        let Files { tried, served, .. } = self.state.files;
+        let files = if cause == Cause::Restart { served } else { tried };
         self.enter(generation, Phase::Starting(Start { limits, files }), cause);
         self.tell(Story::Starting { generation, cause });
         self.effects.push(Effect::Start { generation, with });

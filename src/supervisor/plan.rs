@@ -1,9 +1,9 @@
 //! A configuration that generations can be started from: read, checked, its lock taken, its sockets bound.
 //! Takes the file and, on a reload, the plan in force, whose lock and sockets are kept where they are the same.
-//! Surprise: it keeps the file's text, not the settings: a restart after a crash must not depend on the file as it is by
-//! then, and the worker checks the text for itself.
+//! Surprise: it keeps the text of the file and of all that it names, not the settings: a restart after a crash must not depend
+//! on the files as they are by then, and the worker checks the text for itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +16,16 @@ use crate::config::settings::{LogSettings, RegistryKind, Settings, Upstream};
 use crate::config::sockets;
 
 use super::event::{Fault, Fingerprint, Limits};
-use super::files::Files;
+use super::files::{Contents, Files, fingerprint};
 use super::sockets::Sockets;
 
 pub struct Plan {
     /// As given on the command line; for messages.
     pub file: String,
     pub text: String,
+    /// What the files held that it names. A worker goes by this alone, so that what was found wrong since cannot keep one from
+    /// taking the place of another.
+    pub kept: BTreeMap<PathBuf, Vec<u8>>,
     pub sockets: Sockets,
     pub limits: Limits,
     pub log: LogSettings,
@@ -40,7 +43,6 @@ pub struct Attempt {
     pub plan: Result<Plan, Refusal>,
     /// What it rests on, also where it came to nothing: a change of these may mend it.
     pub files: Files,
-    /// What they held no earlier than they were read here, and no later than a worker will read them.
     pub fingerprint: Fingerprint,
 }
 
@@ -61,21 +63,28 @@ impl Attempt {
             Err(cause) => Err(of_config(format!("cannot read {name}: {cause}"))),
         };
         let mut files = Files::new(file, BTreeSet::new());
+        let mut contents = Contents::new();
         let plan = text.and_then(|text| {
             let (settings, named) = config::examine(&name, text, &|variable| std::env::var(variable).ok());
             files = Files::new(file, named);
+            contents = files.contents();
             let settings = settings.map_err(|problems| of_config(problems.to_string()))?;
-            Plan::of(name, text.to_owned(), settings, current)
+            Plan::of(name, text.to_owned(), &contents, settings, current)
         });
-        let fingerprint = files.fingerprint_with(&read);
-        Self { plan, files, fingerprint }
+        Self { plan, fingerprint: fingerprint(&read, &contents), files }
     }
 }
 
 impl Plan {
     /// # Errors
     /// `Fault::System` if the lock or an address is taken.
-    fn of(file: String, text: String, settings: Settings, current: Option<&Self>) -> Result<Self, Refusal> {
+    fn of(
+        file: String,
+        text: String,
+        contents: &Contents,
+        settings: Settings,
+        current: Option<&Self>,
+    ) -> Result<Self, Refusal> {
         let wanted = sockets::wanted(&settings);
         let folder = match &settings.sessions.registry {
             RegistryKind::Embedded(embedded) => Some(embedded.path.clone()),
@@ -90,7 +99,9 @@ impl Plan {
         let limits = limits(&settings);
         let system_cas = trusts_the_system(&settings);
         let watch = settings.reload.watch;
-        Ok(Self { file, text, sockets, limits, log: settings.log, watch, system_cas, folder, lock })
+        let readable = contents.iter().filter_map(|(path, content)| Some((path, content.as_ref().ok()?)));
+        let kept = readable.map(|(path, content)| (path.clone(), content.clone())).collect();
+        Ok(Self { file, text, kept, sockets, limits, log: settings.log, watch, system_cas, folder, lock })
     }
 }
 

@@ -88,6 +88,7 @@ impl Children {
             generation,
             file: plan.file.clone(),
             config: plan.text.clone(),
+            kept: plan.kept.clone(),
             upgrade_sock: upgrade_sock.clone(),
             status,
         };

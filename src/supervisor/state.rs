@@ -60,7 +60,7 @@ pub(super) enum Phase {
 pub(super) struct Start {
     /// In force once this generation serves.
     pub(super) limits: Limits,
-    /// What it is made of; `None` if the files changed while it read them.
+    /// What it is made of.
     pub(super) files: Option<Fingerprint>,
 }
 
@@ -117,7 +117,7 @@ pub(super) struct Files {
     pub(super) changed: Duration,
     /// When they began to be different from what was tried.
     pub(super) unrest: Duration,
-    /// What the last load found in them, whatever came of it; `None` if they changed while a generation read them.
+    /// What the last load found in them, whatever came of it.
     pub(super) tried: Option<Fingerprint>,
     /// What the generation is made of that serves, or served last.
     pub(super) served: Option<Fingerprint>,

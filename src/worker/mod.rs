@@ -34,7 +34,7 @@ use crate::config;
 use crate::config::settings::Settings;
 use crate::config::sockets::handoff_name;
 use crate::logging;
-use crate::material::{Shelf, reason};
+use crate::material::{self, Shelf, reason};
 use crate::members::Members;
 use crate::proxy::{Door, Proxy};
 use crate::registry::Registry;
@@ -70,7 +70,7 @@ pub fn run() -> u8 {
             return FAILED;
         }
     };
-    match prepare(&start, &channel) {
+    match material::with_kept(start.kept.clone(), || prepare(&start, &channel)) {
         Ok(prepared) => {
             serve(prepared, channel);
             0

@@ -99,18 +99,6 @@ fn files_that_are_never_left_alone_are_loaded_all_the_same() {
 }
 
 #[test]
-fn what_changes_while_a_generation_reads_it_is_loaded_once_more() {
-    life(&[
-        (0.0, hold(1), &[]),
-        (0.0, Event::Begin, FIRST),
-        (0.5, hold(2), &[]),
-        (0.6, hold(1), &[]),
-        (1.1, ready(1), FIRST_READY),
-        (1.6, Event::Tick, &["LOAD"]),
-    ]);
-}
-
-#[test]
 fn a_restart_leaves_a_change_to_be_loaded() {
     life(&[
         (0.0, hold(1), &[]),
