@@ -2,10 +2,12 @@
 //! Takes the arguments, gives a [`Command`]; what a command does and which exit code it leaves is `main`'s.
 //! Surprise: `worker` is hidden; only a supervisor starts one, with its sockets and its configuration handed over.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use outrigger::config;
 
 /// A sidecar reverse proxy for MCP
@@ -34,6 +36,9 @@ pub enum Command {
     /// Say which owner a session's request would get now, and why
     #[command(after_help = EXPLAIN)]
     Explain(Explain),
+    /// Say how a running Outrigger is: its generations, peers, errors, certificates
+    #[command(after_help = STATUS)]
+    Status(Status),
     /// Tell a running Outrigger to drain and end: a container's preStop hook
     #[command(after_help = STOP)]
     Stop(Stop),
@@ -42,6 +47,25 @@ pub enum Command {
     Schema,
     /// Print the version
     Version,
+    /// Print completions for a shell
+    #[command(after_help = COMPLETIONS)]
+    Completions { shell: Shell },
+    /// Print the manual page
+    #[command(after_help = MAN)]
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Its admin listener, unless a configuration names it
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9901")]
+    pub admin: SocketAddr,
+    /// The YAML configuration file that it has
+    #[arg(long, value_name = "FILE", conflicts_with = "admin")]
+    pub config: Option<PathBuf>,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -73,10 +97,19 @@ pub struct Stop {
     pub pid: i32,
 }
 
+#[derive(Debug, Args)]
+pub struct Checked {
+    #[command(flatten)]
+    file: CheckedFile,
+    /// Connect to every peer and to Redis, as traffic would, and look at the certificates' dates
+    #[arg(long)]
+    pub deep: bool,
+}
+
 /// The file to check, given in either way.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct Checked {
+struct CheckedFile {
     /// The YAML configuration file
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
@@ -87,7 +120,7 @@ pub struct Checked {
 
 impl Checked {
     pub fn file(self) -> Option<PathBuf> {
-        self.file.or(self.config)
+        self.file.file.or(self.file.config)
     }
 }
 
@@ -96,6 +129,7 @@ Examples:
   outrigger check /etc/outrigger.yaml          is the file right? (exit 0 or 64)
   outrigger run --config /etc/outrigger.yaml   serve; SIGHUP reloads, SIGTERM drains and ends
   outrigger explain --config FILE --session ID who owns this session?
+  outrigger status                             how is the one that runs here?
   outrigger schema > outrigger.schema.json     for the editor
 
 Exit codes: 0 done, 1 failed, 64 the configuration or the command line is wrong.";
@@ -111,7 +145,30 @@ All problems are reported at once, one a line: FILE:LINE: PATH: what is wrong.
 
 Examples:
   outrigger check conf/outrigger.yaml
-  GATEWAY=gateway:4444 outrigger check /etc/outrigger.yaml   for a file that says ${GATEWAY}";
+  GATEWAY=gateway:4444 outrigger check /etc/outrigger.yaml   for a file that says ${GATEWAY}
+  outrigger check --deep /etc/outrigger.yaml                 and is everything there that it names?
+
+Exit codes: 0 right, 1 right, but with --deep something did not answer as it must; 64 wrong.";
+
+const STATUS: &str = "\
+Reads /status of the admin listener; the page for people is at / of it.
+
+Examples:
+  outrigger status
+  outrigger status --config /etc/outrigger.yaml
+  outrigger status --json | jq .counts.by_status
+  kubectl exec POD -c outrigger -- outrigger status
+
+Exit codes: 0 it is ready, 1 it is not, or nobody answers; 64 the command line or the configuration is wrong.";
+
+const COMPLETIONS: &str = "\
+Examples:
+  outrigger completions bash > /etc/bash_completion.d/outrigger
+  outrigger completions zsh > ~/.zfunc/_outrigger";
+
+const MAN: &str = "\
+Example:
+  outrigger man > /usr/local/share/man/man1/outrigger.1";
 
 const EXPLAIN: &str = "\
 Looks into the registry of the running Outrigger and changes nothing there. Run it where that runs: the answer is this member's.

@@ -23,7 +23,8 @@
 //! How the peers are, whatever the requests, is looked after by checks on the same connections' terms ([`upstream::check`],
 //! [`routing::health`]).
 //!
-//! What room 4 would decide for a session, and why, an operator hears from [`explain`]; how everything is, from [`admin`].
+//! What room 4 would decide for a session, and why, an operator hears from [`explain`]; how everything is, from [`admin`], and on
+//! the command line from [`commands`].
 //!
 //! MCP messages go through the [`exchange`], one linear function; everything else passes through Pingora's own proxy ([`proxy`]).
 //!
@@ -36,6 +37,7 @@
 pub mod account;
 pub mod admin;
 pub mod app;
+pub mod commands;
 pub mod config;
 pub mod error;
 pub mod exchange;

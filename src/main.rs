@@ -8,11 +8,12 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
+use outrigger::commands::deep::{self, Verdict};
 use outrigger::config::settings::{RegistryKind, Settings};
 use outrigger::explain::Question;
-use outrigger::{config, explain, supervisor, worker};
+use outrigger::{commands, config, explain, supervisor, worker};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -37,20 +38,78 @@ fn obey(command: Command) -> u8 {
     match command {
         Command::Run { config } => supervisor::run(&config),
         Command::Worker => worker::run(),
-        Command::Check(checked) => checked.file().map_or(USAGE, |file| check(&file)),
+        Command::Check(checked) => {
+            let deep = checked.deep;
+            checked.file().map_or(USAGE, |file| check(&file, deep))
+        }
+        Command::Status(asked) => status(&asked),
         Command::Explain(question) => explain(&question),
         Command::Stop(stop) => stop_running(&stop),
         Command::Schema => print(&format!("{:#}", config::schema())),
         Command::Version => print(concat!("outrigger ", env!("CARGO_PKG_VERSION"))),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "outrigger", &mut text);
+            print(String::from_utf8_lossy(&text).trim_end())
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            let page = clap_mangen::Man::new(Cli::command()).render(&mut text);
+            page.map_or(FAILED, |()| print(String::from_utf8_lossy(&text).trim_end()))
+        }
     }
 }
 
-fn check(file: &Path) -> u8 {
+fn check(file: &Path, deep: bool) -> u8 {
     match config::load(file) {
-        Ok(settings) => print(&format!("{}: ok: {}", file.display(), summary(&settings))),
+        Ok(settings) => {
+            let said = print(&format!("{}: ok: {}", file.display(), summary(&settings)));
+            if deep { look_deeper(&settings) } else { said }
+        }
         Err(problems) => {
             eprintln!("{problems}");
             USAGE
+        }
+    }
+}
+
+fn look_deeper(settings: &Settings) -> u8 {
+    match deep::look(settings) {
+        Ok(findings) => {
+            let text = findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            let failed = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
+            if print(&text) == DONE && !failed { DONE } else { FAILED }
+        }
+        Err(reason) => {
+            eprintln!("{reason}");
+            FAILED
+        }
+    }
+}
+
+fn status(cli::Status { admin, config, json }: &cli::Status) -> u8 {
+    let admin = match config.as_deref().map(config::load) {
+        None => *admin,
+        Some(Err(problems)) => {
+            eprintln!("{problems}");
+            return USAGE;
+        }
+        Some(Ok(settings)) => match settings.admin {
+            Some(address) => commands::reachable(address),
+            None => {
+                eprintln!("the configuration has no admin listener");
+                return USAGE;
+            }
+        },
+    };
+    match commands::status::fetch(admin) {
+        Ok(status) => {
+            let text = if *json { format!("{status:#}") } else { commands::status::text(&status) };
+            if print(text.trim_end()) == DONE && status["ready"] == true { DONE } else { FAILED }
+        }
+        Err(reason) => {
+            eprintln!("{reason}");
+            FAILED
         }
     }
 }

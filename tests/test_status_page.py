@@ -10,6 +10,13 @@ from harness import JSON, chunk, event, event_stream_head, free_port, response, 
 from harness.browser import Browser
 
 MCP = "/servers/s/mcp"
+# Of any method that these tests ask for.
+RESULT = {
+    "protocolVersion": "2025-11-25",
+    "capabilities": {},
+    "serverInfo": {"name": "s", "version": "1"},
+    "content": [],
+}
 INITIALIZE = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}'
 HOSTILE = "<img/src=x/onerror=alert(1)>"
 
@@ -22,7 +29,7 @@ def script(connection) -> None:
             connection.wait_closed()
             return
         headers = {"Mcp-Session-Id": "s1"} if b'"initialize"' in message.body else {}
-        connection.send(response(200, {"jsonrpc": "2.0", "id": 1, "result": {}}, headers))
+        connection.send(response(200, {"jsonrpc": "2.0", "id": 1, "result": RESULT}, headers))
 
 
 @pytest.fixture(scope="module")
