@@ -10,6 +10,7 @@ use prometheus::{
 };
 
 use super::{RouteKind, Snapshot};
+use crate::logging;
 
 pub struct Counters {
     registry: Registry,
@@ -105,6 +106,9 @@ impl Counters {
             &["upstream"],
         )?;
         registry.register(Box::new(health_check_duration.clone()))?;
+        if let Some(lost) = logging::lost() {
+            registry.register(Box::new(lost.clone()))?;
+        }
         Ok(Self {
             requests: RouteKind::ALL
                 .map(|(_, route)| CLASSES.map(|class| requests.with_label_values(&[route, class]))),

@@ -14,6 +14,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .paths import ROOT
 
+from . import secrets
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -54,6 +56,7 @@ class Pki:
         identity = Identity(self._folder / f"{stem}.crt", self._folder / f"{stem}.key")
         identity.cert.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
         leaf.private_key_pem.write_to_path(str(identity.key))
+        secrets.note_key(identity.key.read_text())
         return identity
 
     def client(
