@@ -11,9 +11,12 @@ use prometheus::{
 
 use super::{RouteKind, Snapshot};
 use crate::logging;
+use crate::trace::Counts;
 
 pub struct Counters {
     registry: Registry,
+    /// They stay at 0 where tracing is off.
+    pub spans: Counts,
     requests: [[IntCounter; 6]; 5],
     duration: Histogram,
     faults: IntCounterVec,
@@ -109,7 +112,9 @@ impl Counters {
         if let Some(lost) = logging::lost() {
             registry.register(Box::new(lost.clone()))?;
         }
+        let spans = Counts::new(&registry)?;
         Ok(Self {
+            spans,
             requests: RouteKind::ALL
                 .map(|(_, route)| CLASSES.map(|class| requests.with_label_values(&[route, class]))),
             duration,
