@@ -8,6 +8,7 @@ use crate::config::settings::{Listener, Settings, UpstreamId};
 use crate::material::Used;
 use crate::members::Members;
 use crate::registry::{Calls, GatewayKeys, Registry};
+use crate::trace::Tracing;
 use crate::upstream::{Upstream, Upstreams};
 
 pub struct App {
@@ -22,6 +23,8 @@ pub struct App {
     /// Every certificate that this generation rests on.
     pub certificates: Vec<Used>,
     pub counters: Counters,
+    /// `None`: it is off.
+    pub tracing: Option<Tracing>,
     opened: AtomicBool,
     draining: AtomicBool,
 }
@@ -34,6 +37,7 @@ impl App {
         members: Option<Members>,
         certificates: Vec<Used>,
         counters: Counters,
+        tracing: Option<Tracing>,
     ) -> Self {
         let gateway = registry.store().and_then(GatewayKeys::of);
         let calls = Calls::default();
@@ -47,6 +51,7 @@ impl App {
             members,
             certificates,
             counters,
+            tracing,
             opened,
             draining,
         }
@@ -85,6 +90,13 @@ impl App {
     /// From now on answers say `Connection: close`.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// The last spans leave: this process ends.
+    pub fn close(&self) {
+        if let Some(tracing) = &self.tracing {
+            tracing.close();
+        }
     }
 
     pub fn draining(&self) -> bool {

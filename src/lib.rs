@@ -23,8 +23,8 @@
 //! How the peers are, whatever the requests, is looked after by checks on the same connections' terms ([`upstream::check`],
 //! [`routing::health`]).
 //!
-//! What room 4 would decide for a session, and why, an operator hears from [`explain`]; how everything is, from [`admin`], and on
-//! the command line from [`commands`].
+//! Every room is a span where [`trace`] is on. What room 4 would decide for a session, and why, an operator hears from [`explain`];
+//! how everything is, from [`admin`], and on the command line from [`commands`].
 //!
 //! MCP messages go through the [`exchange`], one linear function; everything else passes through Pingora's own proxy ([`proxy`]).
 //!
@@ -50,5 +50,6 @@ pub mod proxy;
 pub mod registry;
 pub mod routing;
 pub mod supervisor;
+pub mod trace;
 pub mod upstream;
 pub mod worker;

@@ -58,6 +58,18 @@ const LAWS: &[Law] = &[
         why: "lower room",
     },
     Law {
+        room: "trace",
+        forbidden: &["crate::worker", "crate::supervisor", "crate::exchange", "crate::proxy"],
+        why: "lower room",
+    },
+    Law { room: "trace/context.rs", forbidden: IMPURE, why: "pure: field values in, a parent out" },
+    Law { room: "trace/settings.rs", forbidden: IMPURE, why: "pure: variables in, settings out" },
+    Law {
+        room: "logging/flood.rs",
+        forbidden: &["std::io", "std::time::Instant"],
+        why: "pure: the time comes in",
+    },
+    Law {
         room: "registry",
         forbidden: &["crate::worker", "crate::supervisor", "crate::exchange", "crate::proxy"],
         why: "lower room",

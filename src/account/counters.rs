@@ -10,9 +10,13 @@ use prometheus::{
 };
 
 use super::{RouteKind, Snapshot};
+use crate::logging;
+use crate::trace::Counts;
 
 pub struct Counters {
     registry: Registry,
+    /// They stay at 0 where tracing is off.
+    pub spans: Counts,
     requests: [[IntCounter; 6]; 5],
     duration: Histogram,
     faults: IntCounterVec,
@@ -105,7 +109,12 @@ impl Counters {
             &["upstream"],
         )?;
         registry.register(Box::new(health_check_duration.clone()))?;
+        if let Some(lost) = logging::lost() {
+            registry.register(Box::new(lost.clone()))?;
+        }
+        let spans = Counts::new(&registry)?;
         Ok(Self {
+            spans,
             requests: RouteKind::ALL
                 .map(|(_, route)| CLASSES.map(|class| requests.with_label_values(&[route, class]))),
             duration,

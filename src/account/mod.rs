@@ -5,6 +5,7 @@
 mod counters;
 mod registry;
 mod snapshot;
+mod span;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use crate::config::settings::UpstreamId;
 use crate::mcp::client_cert::ClientCert;
 use crate::routing::hop::Hop;
 use crate::routing::session::Era;
+use crate::trace::Trace;
 pub use counters::{Counted, Counters, Live};
 pub use registry::add as add_registry;
 pub use snapshot::{Format, Histogram, Snapshot};
@@ -59,6 +61,8 @@ impl RouteKind {
 #[derive(Debug)]
 pub struct Record {
     pub started: Instant,
+    /// Empty where tracing is off.
+    pub trace: Trace,
     pub id: u64,
     pub client: Option<IpAddr>,
     pub client_cert: Option<Arc<ClientCert>>,
@@ -96,6 +100,7 @@ impl Default for Record {
     fn default() -> Self {
         Self {
             started: Instant::now(),
+            trace: Trace::default(),
             id: next_id(),
             client: None,
             client_cert: None,
@@ -138,6 +143,8 @@ impl Record {
         let &End { listener, upstream, peer, status, response_bytes } = end;
         let duration = self.started.elapsed();
         counters.request(self.route, status, duration);
+        let trace_id = self.trace.id();
+        self.trace.close(|room| span::describe(self, end, room));
         if !log::log_enabled!(target: ACCESS, log::Level::Info) {
             return;
         }
@@ -163,6 +170,7 @@ impl Record {
             response_bytes,
             first_byte_ms: self.first_byte.map(milliseconds),
             duration_ms: milliseconds(duration),
+            trace_id,
             fault: self.fault,
             normalised: self.normalised,
             client_gone: self.client_gone,
@@ -216,6 +224,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     first_byte_ms: Option<f64>,
     duration_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -251,7 +251,8 @@ fn reload_of(reload: file::Reload) -> Option<Reload> {
 }
 
 fn log_of(log: file::Log) -> Option<LogSettings> {
-    let file::Log { level, format } = log;
+    let file::Log { level, format, burst, access_burst } = log;
+    let bound = |count: Count| u32::try_from(count.0).unwrap_or(u32::MAX);
     Some(LogSettings {
         level: match level.good()? {
             file::Level::Off => LevelFilter::Off,
@@ -265,6 +266,8 @@ fn log_of(log: file::Log) -> Option<LogSettings> {
             file::Format::Json => LogFormat::Json,
             file::Format::Text => LogFormat::Text,
         },
+        burst: burst.good()?.map(bound),
+        access_burst: access_burst.good()?.map(bound),
     })
 }
 

@@ -330,13 +330,29 @@ impl Default for Admin {
     }
 }
 
-#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// off, error, warn, info, debug or trace
     pub level: Field<Level>,
     /// json or text
     pub format: Field<Format>,
+    /// Lines of one kind in a second; what is more is counted and told every 10s in one line; null = all
+    pub burst: Field<Option<Count>>,
+    /// The same for access lines; null = every request has its line
+    #[schemars(example = 1000)]
+    pub access_burst: Field<Option<Count>>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: Field::default(),
+            format: Field::default(),
+            burst: Field::Good(Some(Count(10))),
+            access_burst: Field::default(),
+        }
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]

@@ -386,6 +386,10 @@ pub struct Reload {
 pub struct LogSettings {
     pub level: LevelFilter,
     pub format: LogFormat,
+    /// Lines of one kind in a second; `None` = all.
+    pub burst: Option<u32>,
+    /// Access lines in a second; `None` = all.
+    pub access_burst: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use crate::error::Fault;
 use crate::mcp::failure::Asked;
 use crate::mcp::fields;
 use crate::routing::hop::{HOP, Hop};
+use crate::trace::{Carried, context};
 use crate::upstream::Upstream;
 
 use super::normalise::Judged;
@@ -53,13 +54,17 @@ async fn serve(session: &mut Session, app: &App, hop: &Hop<'_>, record: &mut Rec
     let body = request::read_body(session, app, app.settings.limits.body + SPLICED).await?;
     let inbound = Inbound::of_member(session.req_header(), hop, body);
     record.request_bytes = inbound.body.len();
-    let wire = wire(session.req_header(), &inbound.body);
+    let mut room = record.trace.client("upstream");
+    let wire = wire(session.req_header(), &inbound.body, record.trace.carried().as_ref());
     let target = Target { endpoint: Endpoint::Mcp, server_id: hop.server_id.as_deref().map(str::to_owned) };
     let exchange = Exchange { app, upstream, target: &target, side: Side::Member };
-    let answer = exchange.send(session, peer, &wire, &inbound, record).await?;
-    drop((wire, inbound));
+    let answer = exchange.send(session, peer, &wire, &inbound, record).await;
+    exchange.tell(&mut room, record, &answer);
+    let answer = answer?;
+    drop((room, wire, inbound));
     let raw = (Judged::raw(&answer), &Asked::default());
-    exchange.relay(session, answer, raw, NewTask::none(), record).await
+    let room = record.trace.room("relay");
+    room.around(exchange.relay(session, answer, raw, NewTask::none(), record)).await
 }
 
 /// The peer that the session lives at; a configuration may have changed since it was claimed.
@@ -89,16 +94,20 @@ fn destination<'a>(app: &'a App, hop: &Hop<'_>) -> Result<(&'a Upstream, Near), 
 }
 
 /// The request as its first member made it, but for what that member told us.
-fn wire(head: &RequestHeader, body: &[u8]) -> Vec<u8> {
+fn wire(head: &RequestHeader, body: &[u8], carried: Option<&Carried>) -> Vec<u8> {
     let mut wire = Vec::with_capacity(1024 + body.len());
     for part in [head.method.as_str().as_bytes(), b" ", origin_form(head), b" HTTP/1.1\r\n"] {
         wire.extend_from_slice(part);
     }
-    for (name, value) in head.headers.iter().filter(|(name, _)| !fields::is_outrigger_internal(name.as_str()))
-    {
+    let stays =
+        |name: &str| !(fields::is_outrigger_internal(name) || carried.is_some() && context::is_trace(name));
+    for (name, value) in head.headers.iter().filter(|(name, _)| stays(name.as_str())) {
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
             wire.extend_from_slice(part);
         }
+    }
+    if let Some(carried) = carried {
+        carried.write(&mut wire);
     }
     wire.extend_from_slice(b"\r\n");
     wire.extend_from_slice(body);

@@ -77,7 +77,7 @@ impl<'e> Exchange<'e> {
             let reused = pooled.is_some();
             let stream = match pooled {
                 Some(stream) => stream,
-                None => match self.connect(peer).await {
+                None => match record.trace.room("connect").around(self.connect(peer)).await {
                     Ok(stream) => stream,
                     Err(error) if owner == Near::Any => {
                         tried.push(peer);
@@ -91,7 +91,9 @@ impl<'e> Exchange<'e> {
                 },
             };
             record.peer = Some(peer);
-            match receive(session, self.app, stream, wire, self.app.settings.timeouts.first_byte).await {
+            let room = record.trace.room("send and receive");
+            let first_byte = self.app.settings.timeouts.first_byte;
+            match room.around(receive(session, self.app, stream, wire, first_byte)).await {
                 Ok((http, head)) => {
                     record.first_byte = Some(record.started.elapsed());
                     return Ok(Answer { head, http, source: Source::Near { peer, _busy: busy } });

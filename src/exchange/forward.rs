@@ -63,9 +63,12 @@ impl<'e> Exchange<'e> {
         // write buffer), for as long as the peer may be silent in it.
         let first_byte = self.app.settings.timeouts.first_byte + self.app.settings.timeouts.response_idle;
         loop {
-            let stream = self.reach(&mut way, head, inbound, record).await?;
+            let room = record.trace.room("connect");
+            let stream = room.around(self.reach(&mut way, head, inbound, record)).await?;
             self.app.counters.forwarded.inc();
-            let (http, mut head) = receive(session, self.app, stream, body, first_byte)
+            let room = record.trace.room("send and receive");
+            let (http, mut head) = room
+                .around(receive(session, self.app, stream, body, first_byte))
                 .await
                 .map_err(|failed| failed.stop(format_args!("member {}", far.member)))?;
             record.first_byte = Some(record.started.elapsed());

@@ -32,6 +32,7 @@ use crate::mcp::failure::Asked;
 use crate::mcp::public_url::address::Ours;
 use crate::registry::Transport;
 use crate::routing::route::Route;
+use crate::trace::Room;
 use crate::upstream::Upstream;
 use connection::Answer;
 use outbound::Outbound;
@@ -183,6 +184,7 @@ impl<'e> Exchange<'e> {
         asked: &mut Asked,
         record: &mut Record,
     ) -> Result<(), Stop> {
+        let room = record.trace.room("identify");
         let body = request::read_body(session, self.app, self.app.settings.limits.body).await?;
         let mut inbound = Inbound::identify(session, self, body).map_err(|unidentified| {
             asked.caller = unidentified.caller;
@@ -190,20 +192,27 @@ impl<'e> Exchange<'e> {
         })?;
         *asked = inbound.asked(self.target.endpoint);
         inbound.describe(record);
+        drop(room);
 
-        let owner = self.locate(&mut inbound).await?;
+        let owner = record.trace.room("locate").around(self.locate(&mut inbound)).await?;
         let hop = self.hop(&owner, &inbound, record.id);
-        let mut outbound = outbound::rewrite(session, self.app, &inbound, public, hop.as_ref());
+        let room = record.trace.room("rewrite request");
+        let mut outbound =
+            outbound::rewrite(session, self.app, &inbound, public, hop.as_ref(), &record.trace);
+        drop(room);
 
         self.note_call(&inbound).await;
-        let answer = self.ask(session, &owner, &outbound, &inbound, record).await?;
+        let answer = self.ask(session, &owner, &mut outbound, &inbound, record).await?;
         let mut answer = self.followed(session, answer, &owner, &mut outbound, &inbound, record).await?;
+        let room = record.trace.room("normalise");
         let judged = self.judge(session, &mut answer, asked).await?;
         self.note_session(&inbound, &answer, judged.leaves()).await?;
+        drop(room);
         let task = NewTask::of(&inbound, &answer.head);
         // The answer may be a stream that lives for days; the request need not live with it.
         drop((outbound, inbound));
-        self.relay(session, answer, (judged, asked), task, record).await
+        let room = record.trace.room("relay");
+        room.around(self.relay(session, answer, (judged, asked), task, record)).await
     }
 
     /// Rooms 6 and 7: the beginning of an answer, from a peer of ours or from another member's.
@@ -211,13 +220,38 @@ impl<'e> Exchange<'e> {
         &self,
         session: &mut Session,
         owner: &Owner,
-        outbound: &Outbound,
+        outbound: &mut Outbound,
         inbound: &Inbound,
         record: &mut Record,
     ) -> Result<Answer<'e>, Stop> {
-        match owner {
+        let mut room = record.trace.client(if matches!(owner, Owner::Far(_)) { "hop" } else { "upstream" });
+        outbound.trace(&record.trace);
+        let answer = match owner {
             Owner::Far(far) => self.forward(session, far, outbound, inbound, record).await,
             Owner::Near(near) => self.send(session, *near, &outbound.wire, inbound, record).await,
+        };
+        self.tell(&mut room, record, &answer);
+        answer
+    }
+
+    /// What became of asking, for whoever looks at its span.
+    fn tell(&self, room: &mut Room, record: &Record, answer: &Result<Answer<'_>, Stop>) {
+        if !room.is_open() {
+            return;
+        }
+        room.set("outrigger.upstream", self.upstream.name.clone());
+        if let Some(peer) = record.peer.and_then(|index| self.upstream.peers.get(index)) {
+            room.set("server.address", peer.host.clone());
+            room.set("server.port", i64::from(peer.port));
+        }
+        if let Some(member) = &record.member {
+            room.set("outrigger.member", member.clone());
+        }
+        match answer {
+            Ok(answer) => room.set("http.response.status_code", i64::from(answer.head.status.as_u16())),
+            Err(Stop::Reply(fault)) => room.fail(fault.kind()),
+            Err(Stop::ClientGone) => room.set("outrigger.client_gone", true),
+            Err(Stop::Cut(_)) => room.fail("answer_broken"),
         }
     }
 

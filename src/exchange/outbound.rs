@@ -12,6 +12,8 @@ use crate::app::App;
 use crate::config::settings::Profile;
 use crate::mcp::fields;
 use crate::routing::hop::{HOP, Hop};
+use crate::trace::context::is_trace;
+use crate::trace::{Carried, Trace};
 
 use super::public::Public;
 use super::request::Inbound;
@@ -23,6 +25,8 @@ pub(crate) struct Outbound {
     path: Range<usize>,
     /// Where the body begins.
     pub body_at: usize,
+    /// Where the id of the span that asks stands, if the request carries one of ours.
+    span_at: Option<usize>,
 }
 
 impl Outbound {
@@ -32,9 +36,17 @@ impl Outbound {
 
     /// The same request for another path.
     pub fn go_to(&mut self, path: &str) {
-        self.body_at = self.body_at - self.path.len() + path.len();
+        let moved = |at: usize| at - self.path.len() + path.len();
+        (self.body_at, self.span_at) = (moved(self.body_at), self.span_at.map(moved));
         self.wire.splice(self.path.clone(), path.bytes());
         self.path.end = self.path.start + path.len();
+    }
+
+    /// The same request as part of the span that is entered now.
+    pub fn trace(&mut self, trace: &Trace) {
+        if let (Some(at), Some(id)) = (self.span_at, trace.span_id()) {
+            self.wire[at..at + id.len()].copy_from_slice(id.as_bytes());
+        }
     }
 }
 
@@ -46,14 +58,17 @@ pub(crate) fn rewrite(
     inbound: &Inbound,
     public: &Public,
     hop: Option<&Hop<'_>>,
+    trace: &Trace,
 ) -> Outbound {
     let mut wire = Vec::with_capacity(1024 + inbound.body.len());
-    write_head(&mut wire, session.req_header(), app.settings.profile, inbound, public, hop);
+    let head = session.req_header();
+    let (profile, carried) = (app.settings.profile, trace.carried());
+    let span_at = write_head(&mut wire, head, profile, inbound, public, hop, carried.as_ref());
     let body_at = wire.len();
     wire.extend_from_slice(&inbound.body);
     let path_at = inbound.method.as_str().len() + 1;
-    let path = path_at..path_at + origin_form(session.req_header()).len();
-    Outbound { wire, path, body_at }
+    let path = path_at..path_at + origin_form(head).len();
+    Outbound { wire, path, body_at, span_at }
 }
 
 /// Path and query as they stood in the request line, also where that named a whole URL (RFC 9112 §3.2.2).
@@ -94,7 +109,7 @@ pub(crate) fn joined_cookie(head: &RequestHeader) -> Option<Vec<u8>> {
     (head.version == http::Version::HTTP_2 && crumbs.len() > 1).then(|| crumbs.join(&b"; "[..]))
 }
 
-/// Request line and fields in HTTP/1.1 wire form.
+/// Request line and fields in HTTP/1.1 wire form. Gives the place of the trace's parent.
 fn write_head(
     wire: &mut Vec<u8>,
     head: &RequestHeader,
@@ -102,7 +117,8 @@ fn write_head(
     inbound: &Inbound,
     public: &Public,
     hop: Option<&Hop<'_>>,
-) {
+    carried: Option<&Carried>,
+) -> Option<usize> {
     for part in [inbound.method.as_str().as_bytes(), b" ", origin_form(head), b" HTTP/1.1\r\n"] {
         wire.extend_from_slice(part);
     }
@@ -124,7 +140,8 @@ fn write_head(
         let name = name.as_str();
         let set_anew =
             matches!(name, "host" | "content-length" | "content-encoding" | "expect" | "accept-encoding")
-                || (cookie.is_some() && name == "cookie");
+                || (cookie.is_some() && name == "cookie")
+                || (carried.is_some() && is_trace(name));
         if set_anew || dropped.has(name) || (stray_session && name == "mcp-session-id") {
             continue;
         }
@@ -136,5 +153,7 @@ fn write_head(
     if let Some(hop) = hop {
         field(HOP, hop.encode().as_bytes());
     }
+    let span_at = carried.map(|carried| carried.write(wire));
     wire.extend_from_slice(b"\r\n");
+    span_at
 }

@@ -79,6 +79,9 @@ impl ProxyHttp for Proxy {
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
         let record = &mut context.record;
         record.method = session.req_header().method.clone();
+        if let Some(tracing) = &self.app.tracing {
+            record.trace = tracing.begin(&session.req_header().headers);
+        }
         record.client = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
         let Door::Listener(listener) = self.door else {
             return match affinity::of_member(&self.app, session.req_header(), record) {
@@ -153,7 +156,7 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
-        pass::request_head(session, &self.app, request, &context.pass)
+        pass::request_head(session, &self.app, request, context)
     }
 
     async fn request_body_filter(
@@ -201,6 +204,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, context: &mut Context) {
+        context.pass.leave();
         let answer = session.response_written().filter(|head| head.status != http::StatusCode::CONTINUE);
         let status = answer.map_or(0, |head| head.status.as_u16());
         let record = &context.record;

@@ -22,6 +22,8 @@ use crate::exchange::outbound::{Dropped, joined_cookie, origin_form};
 use crate::exchange::public::{Public, public_head};
 use crate::logging;
 use crate::routing::hop::HOP;
+use crate::trace::Room;
+use crate::trace::context::{TRACEPARENT, TRACESTATE};
 use crate::upstream::seal;
 
 use super::Context;
@@ -38,7 +40,16 @@ pub(super) struct Passing {
     pub document: Option<Document>,
     /// Peers.
     tried: Vec<usize>,
+    /// The span in which one of them is asked.
+    asking: Room,
     current: Option<(UpstreamId, usize)>,
+}
+
+impl Passing {
+    /// Whoever was asked has answered.
+    pub fn leave(&mut self) {
+        self.asking = Room::default();
+    }
 }
 
 /// The peer that is wanted, or a healthy one; none that was tried before.
@@ -47,6 +58,9 @@ pub(super) async fn peer(session: &mut Session, app: &App, context: &mut Context
     session.as_downstream_mut().set_write_timeout(Some(app.settings.timeouts.write));
     session.as_downstream_mut().set_read_timeout(Some(app.settings.timeouts.request_body));
     context.record.attempts += 1;
+    // One after the other: what was entered first is left first.
+    context.pass.leave();
+    context.pass.asking = context.record.trace.client("upstream");
     let upstream = context.record.upstream.map(|id| app.upstream(id)).ok_or_else(|| nobody("no upstream"))?;
     let passing = &mut context.pass;
     let mut target = match (&passing.wanted, &app.members) {
@@ -81,6 +95,7 @@ fn longest_silence(app: &App, head: &RequestHeader) -> Duration {
 pub(super) fn connect_failed(app: &App, context: &mut Context, mut error: Box<Error>) -> Box<Error> {
     app.counters.connects.inc();
     app.counters.connect_failures.inc();
+    context.pass.asking.fail("connect_failed");
     if let Some((id, index)) = context.pass.current.take() {
         let upstream = app.upstream(id);
         let pause = upstream.peers[index].failed();
@@ -120,8 +135,16 @@ pub(super) fn request_head(
     session: &Session,
     app: &App,
     request: &mut RequestHeader,
-    passing: &Passing,
+    context: &Context,
 ) -> Result<()> {
+    let Context { record, pass: passing, .. } = context;
+    if let Some(carried) = record.trace.carried() {
+        request.insert_header(TRACEPARENT, carried.traceparent)?;
+        request.remove_header(TRACESTATE);
+        if !carried.tracestate.is_empty() {
+            request.insert_header(TRACESTATE, carried.tracestate)?;
+        }
+    }
     let Some(public) = &passing.public else {
         // Its first member has done all that follows.
         request.remove_header(HOP);
@@ -183,6 +206,7 @@ pub(super) fn response_head(
 ) -> Result<()> {
     let Context { record, pass: passing, .. } = context;
     record.first_byte = Some(record.started.elapsed());
+    passing.asking.set("http.response.status_code", i64::from(head.status.as_u16()));
     let switching = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
     let keep =
         |name: &str| name == "transfer-encoding" || (switching && matches!(name, "connection" | "upgrade"));

@@ -87,6 +87,8 @@ impl Supervisor {
         let Attempt { plan, files, fingerprint } = Attempt::make(config, None);
         let plan = plan?;
         logging::init(&plan.log, "supervisor");
+        let version = env!("CARGO_PKG_VERSION");
+        log::info!(event = "begin", version, config = plan.file.as_str(); "outrigger {version} runs {}", plan.file);
         let folder = Folder::create(plan.folder.as_deref()).map_err(|cause| Refusal {
             fault: Fault::System,
             reason: format!("no folder to be had for the upgrade sockets: {cause}"),
@@ -320,5 +322,11 @@ fn spawn_signals(inbox: Sender<Input>) -> io::Result<()> {
 
 fn tell(story: &Story) {
     let level = if story.is_trouble() { log::Level::Error } else { log::Level::Info };
-    log::log!(level, "{story}");
+    if level <= log::max_level() {
+        // Built by hand, because a line that names no place in the code is never taken for one of a flood.
+        let fields = story.fields();
+        let mut record = log::Record::builder();
+        record.level(level).target(module_path!()).key_values(&fields);
+        log::logger().log(&record.args(format_args!("{story}")).build());
+    }
 }

@@ -14,6 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::config;
 use crate::config::settings::{LogSettings, RegistryKind, Settings, Upstream};
 use crate::config::sockets;
+use crate::trace;
 
 use super::event::{Fault, Fingerprint, Limits};
 use super::files::{Contents, Files, fingerprint};
@@ -31,7 +32,7 @@ pub struct Plan {
     pub log: LogSettings,
     /// Whether changed files are a reload.
     pub watch: bool,
-    /// Whether an upstream or Redis is trusted by the system's CAs.
+    /// Whether an upstream, Redis or the trace collector is trusted by the system's CAs.
     pub system_cas: bool,
     /// Folder that is ours alone and writable, because we hold its lock; none where the registry is elsewhere.
     pub folder: Option<PathBuf>,
@@ -132,7 +133,10 @@ fn trusts_the_system(settings: &Settings) -> bool {
         RegistryKind::Embedded(_) => false,
         RegistryKind::Redis(redis) => redis.topology.uses_tls() && redis.tls.ca.is_none(),
     };
-    redis || settings.upstreams.iter().any(upstream)
+    // Whether tracing is on at all is the worker's to say, and to complain about.
+    let collector = trace::settings::read(&|variable| std::env::var(variable).ok()).ok().flatten();
+    let collector = collector.and_then(|collector| collector.tls).is_some_and(|tls| tls.ca.is_none());
+    redis || collector || settings.upstreams.iter().any(upstream)
 }
 
 fn limits(settings: &Settings) -> Limits {

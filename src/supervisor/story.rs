@@ -1,9 +1,11 @@
 //! The sentences in which the supervisor tells its log what happens to the generations.
-//! Takes what `generation` decided, gives text; pure, so that the table tests can read the story too.
+//! Takes what `generation` decided, gives text and, for machines, fields; pure, so that the table tests can read the story too.
 //! Surprise: every sentence about a failure says what still serves, because that is what one wants to know first.
 
 use std::fmt;
 use std::time::Duration;
+
+use log::kv::Value;
 
 use super::event::{Exit, Number};
 use super::state::Cause;
@@ -84,6 +86,58 @@ impl Story {
             | Self::Stopped => false,
         }
     }
+}
+
+/// What a sentence says, for machines.
+pub type Fields<'s> = Vec<(&'static str, Value<'s>)>;
+
+impl Story {
+    /// The sentence's name and its numbers, under the same names in every sentence.
+    pub fn fields(&self) -> Fields<'_> {
+        let (event, mut fields) = match self {
+            Self::Starting { generation, cause } => {
+                ("starting", of(*generation, [("why", Value::from_display(cause))]))
+            }
+            Self::Ready { generation, after } => ("ready", of(*generation, [seconds(*after)])),
+            Self::Draining { generation, connections, streams } => {
+                let counts = [("connections", count(*connections)), ("streams", count(*streams))];
+                ("draining", of(*generation, counts))
+            }
+            Self::Leaving { generation } => ("leaving", of(*generation, [])),
+            Self::Drained { generation, after } => ("drained", of(*generation, [seconds(*after)])),
+            Self::Killed { generation, why } => ("killed", of(*generation, [("why", Value::from(*why))])),
+            Self::NotReady { generation, .. } => ("not_ready", of(*generation, [])),
+            Self::ReloadRefused { .. } => ("reload_refused", Vec::new()),
+            Self::Died { generation, after, .. } => ("died", of(*generation, [seconds(*after)])),
+            Self::RestartIn { delay } => ("restart", vec![seconds(*delay)]),
+            Self::ReloadIn { delay } => ("reload_again", vec![seconds(*delay)]),
+            Self::Stopping { generations, within } => {
+                ("stopping", vec![("generations", count(*generations)), seconds(*within)])
+            }
+            Self::Stopped => ("stopped", Vec::new()),
+        };
+        fields.push(("event", Value::from(event)));
+        if let Self::NotReady { still: Some(still), .. } | Self::ReloadRefused { still: Some(still), .. } =
+            self
+        {
+            fields.push(("still_serves", Value::from(*still)));
+        }
+        fields
+    }
+}
+
+fn of<'s, const N: usize>(generation: Number, more: [(&'static str, Value<'s>); N]) -> Fields<'s> {
+    let mut fields = vec![("generation", Value::from(generation))];
+    fields.extend(more);
+    fields
+}
+
+fn seconds(time: Duration) -> (&'static str, Value<'static>) {
+    ("seconds", Value::from((time.as_secs_f64() * 1e3).round() / 1e3))
+}
+
+fn count(number: usize) -> Value<'static> {
+    Value::from(u64::try_from(number).unwrap_or(u64::MAX))
 }
 
 impl fmt::Display for Story {
@@ -181,5 +235,19 @@ mod tests {
         ];
         assert_eq!(lines.each_ref().map(Story::to_string), expected);
         assert_eq!(lines.each_ref().map(Story::is_trouble), [false, false, true]);
+    }
+
+    #[test]
+    fn a_sentence_has_the_same_numbers_for_machines() {
+        let fields = |story: Story| {
+            let named = story.fields().into_iter().map(|(name, value)| format!("{name}={value}"));
+            named.collect::<Vec<_>>().join(" ")
+        };
+        let ready = Story::Ready { generation: 3, after: Duration::from_micros(1_130_400) };
+        assert_eq!(fields(ready), "generation=3 seconds=1.13 event=ready");
+        let draining = Story::Draining { generation: 2, connections: 20, streams: 1 };
+        assert_eq!(fields(draining), "generation=2 connections=20 streams=1 event=draining");
+        let refused = Story::ReloadRefused { reason: "no such file".into(), still: Some(3) };
+        assert_eq!(fields(refused), "event=reload_refused still_serves=3");
     }
 }

@@ -112,6 +112,7 @@ fn exit_when_drained(app: &App, channel: &control::Worker, checks: &Checks) {
     }
     checks.end();
     log::info!("drained");
+    app.close();
     // The last word; where the supervisor is gone, nobody adds up any more.
     let _ = channel.report(&Report::Counted(app.counted()));
     logging::flush();

@@ -40,6 +40,7 @@ use crate::proxy::{Door, Proxy};
 use crate::registry::Registry;
 use crate::supervisor::Fault;
 use crate::supervisor::control::{self, Report, Start};
+use crate::trace::{self, Tracing};
 use crate::upstream::Upstreams;
 use checks::Checks;
 use gate::{Entrance, Gate};
@@ -120,7 +121,9 @@ fn prepare(start: &Start, channel: &Arc<control::Worker>) -> Result<Prepared, Fa
     let counters = Counters::new().map_err(|error| error.to_string())?;
     let conf = server_conf(&settings, &start.upgrade_sock.to_string_lossy());
     let mut server = Server::new_with_opt_and_conf(Some(Opt { upgrade: true, ..Opt::default() }), conf);
-    let app = Arc::new(App::new(settings, upstreams, registry, members, shelf.into_used(), counters));
+    let tracing = tracing(start.generation, &env, &counters, &mut shelf);
+    let app =
+        Arc::new(App::new(settings, upstreams, registry, members, shelf.into_used(), counters, tracing));
     let now = SystemTime::now();
     app.certificates.iter().for_each(|used| used.log(now));
     let probe = Arc::new(Probe::default());
@@ -150,6 +153,19 @@ fn try_place_of(upgrade_sock: &Path) -> Result<(), String> {
     })
 }
 
+/// Whoever cannot be traced is served all the same.
+fn tracing(
+    generation: u64,
+    env: &dyn Fn(&str) -> Option<String>,
+    counters: &Counters,
+    shelf: &mut Shelf,
+) -> Option<Tracing> {
+    let settings = trace::settings::read(env).inspect_err(|reason| log::error!("tracing is off: {reason}"));
+    let settings = settings.ok().flatten()?;
+    let tracing = Tracing::open(&settings, generation, counters.spans.clone(), shelf);
+    tracing.inspect_err(|reason| log::error!("tracing is off: {reason}")).ok()
+}
+
 /// Takes the sockets over, probes them, says `ready`, and serves until drained.
 fn serve(prepared: Prepared, channel: Arc<control::Worker>) {
     let Prepared { app, mut server, probe, doors } = prepared;
@@ -157,6 +173,7 @@ fn serve(prepared: Prepared, channel: Arc<control::Worker>) {
     let checks = Checks::start(&app);
     server.bootstrap();
     let retire = drain::Retire::new(app.clone(), channel.clone(), checks.clone());
+    let serving = app.clone();
     std::thread::spawn(move || {
         let deadline = Instant::now() + app.settings.reload.ready_timeout;
         let report = match probe.run(&app.settings, doors.member_identity(), deadline) {
@@ -173,6 +190,7 @@ fn serve(prepared: Prepared, channel: Arc<control::Worker>) {
         }
     });
     server.run(RunArgs { shutdown_signal: Box::new(retire) });
+    serving.close();
     logging::flush();
 }
 

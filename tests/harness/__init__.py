@@ -28,6 +28,7 @@ One file per behaviour, `tests/test_*.py`. A test gets its world from fixtures (
 - `start(name, argv)` runs any other process and ends it; its output is shown when the test fails.
 - `pki` issues certificates: `pki.issue("localhost").as_config()`, `pki.ca`, `pki.server_context(...)`,
   `pki.client_context(...)`.
+- Whatever of a secret's kind the harness hands out or sees is looked for in every log (harness.secrets).
 - `wait_until(condition, patience)` instead of a sleep; patience is 30 s unless $OUTRIGGER_TEST_PATIENCE says otherwise.
 - `redis_server(...)`, `sentinels`, `redis_cluster`: real Redis (harness.redis). `members(redis, [[peer], …])` are
   Outriggers that share one (harness.members), on a loopback address each or in `namespaces` (harness.places).

@@ -3,6 +3,8 @@
 import json
 from dataclasses import dataclass, field
 
+from . import secrets
+
 
 class Closed(Exception):  # noqa: N818 - an end is not always an error
     """The other end closed or reset before what was waited for had come; `got` is what came."""
@@ -57,6 +59,7 @@ def parse_head(raw: bytes) -> Message:
     """`raw` up to and with the blank line; bytes outside ASCII survive as latin-1."""
     lines = raw.decode("latin-1").split("\r\n")
     headers = [(name, value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines[1:] if line)]
+    secrets.note_head(lines[0], headers)
     return Message(lines[0], headers, raw)
 
 
@@ -117,4 +120,5 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 def _head(start: str, pairs: list) -> bytes:
+    secrets.note_head(start, pairs)
     return "".join([start, "\r\n", *(f"{name}: {value}\r\n" for name, value in pairs), "\r\n"]).encode("latin-1")

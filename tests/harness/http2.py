@@ -15,6 +15,7 @@ import h2.connection
 import h2.events
 import h2.settings
 
+from . import secrets
 from .http1 import Closed, Message
 from .raw import DIALLED
 from .waiting import PATIENCE
@@ -121,6 +122,7 @@ class Http2Client:
     ) -> Stream:
         """Sends head and body; with `body=None` the stream stays open for `send`."""
         pairs = list(headers.items()) if isinstance(headers, dict) else list(headers)
+        secrets.note_head(path, pairs)
         fields = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
         pseudo = [(":method", method), (":scheme", "https"), (":authority", authority), (":path", path)]
         stream = Stream(self, self._h2.get_next_available_stream_id())
@@ -239,6 +241,7 @@ class Http2Client:
 
 def _message(headers) -> Message:
     pairs = [(_text(name), _text(value)) for name, value in headers]
+    secrets.note_head("", pairs)
     status = dict(pairs)[":status"]
     return Message(f"HTTP/2 {status} ", [pair for pair in pairs if not pair[0].startswith(":")], b"")
 

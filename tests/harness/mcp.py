@@ -9,6 +9,7 @@ from threading import Lock
 
 import httpx
 
+from . import secrets
 from .paths import CACHE, NODE, NODE_MODULES, TESTS, python
 from .pki import Identity
 from .places import Place
@@ -211,6 +212,7 @@ class McpSession:
         answer = self.post(url, "initialize", hello)
         assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
         self.id = answer.headers["mcp-session-id"]
+        secrets.note(self.id, headers.get("Authorization", ""))
         self._http.headers["Mcp-Session-Id"] = self.id
         self.post(url, "notifications/initialized")
 

@@ -18,6 +18,7 @@ from .plain import get
 from .ports import free_port
 from .processes import Process
 from .raw import RawClient
+from .secrets import leaked
 from .waiting import PATIENCE, wait_until
 
 
@@ -123,6 +124,8 @@ class Outrigger:
             with suppress(OSError):
                 self.resume()
             self.process.end()
+            found = leaked("".join(path.read_text(errors="replace") for path in (self.process.out, self.process.err)))
+            assert not found, f"secrets in the log of {self.folder.name}: {sorted(found)[:5]}"
 
     def _signal_all(self, number: int) -> None:
         # The supervisor first: it would take a worker's death for a crash and start another.

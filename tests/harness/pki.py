@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from . import secrets
 from .paths import ROOT
 
 
@@ -54,6 +55,7 @@ class Pki:
         identity = Identity(self._folder / f"{stem}.crt", self._folder / f"{stem}.key")
         identity.cert.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
         leaf.private_key_pem.write_to_path(str(identity.key))
+        secrets.note_key(identity.key.read_text())
         return identity
 
     def client(

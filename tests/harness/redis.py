@@ -10,6 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from . import secrets
 from .paths import system_command
 from .pki import Pki
 from .ports import free_port
@@ -19,6 +20,7 @@ from .waiting import PATIENCE, wait_until
 #: The name and the password that a server with `login=True` wants of Outrigger, and of the tests themselves.
 USER, PASSWORD = "outrigger", "only-for-tests"
 _ADMIN = "admin"
+secrets.note(PASSWORD)
 _LAST_WORD = "the end of what the tests hear"
 
 
