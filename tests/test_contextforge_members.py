@@ -173,9 +173,19 @@ def test_a_failure_is_the_same_by_every_member(name, gateway, two, begin):
         said = fail(session, direct(gateway, owner))
         for entry in (0, 1):
             heard = fail(session, through(two, gateway, entry))
-            assert (heard.status_code, heard.json()) == (said.status_code, said.json())
+            assert (heard.status_code, heard.json()) == (said.status_code, worded(said))
             assert heard.json().get("result") != {}
     assert "result" not in said.json() or said.json()["result"].get("isError")
+
+
+def worded(said: httpx.Response) -> dict:
+    """What becomes of an answer: of one that is no JSON-RPC, an error with the request's id and the gateway's words."""
+    if "jsonrpc" in said.json():
+        return said.json()
+    detail = said.json()["detail"]
+    message = f"The upstream answered HTTP {said.status_code} {said.reason_phrase}: {detail}"
+    data = {"httpStatus": said.status_code, "detail": detail}
+    return {"jsonrpc": "2.0", "id": 1, "error": {"code": -32603, "message": message, "data": data}}
 
 
 def test_http_sse_by_two_members(gateway, two):
