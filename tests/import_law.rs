@@ -87,6 +87,11 @@ const LAWS: &[Law] = &[
         why: "it tells of the process and does nothing of its work",
     },
     Law {
+        room: "commands",
+        forbidden: &["crate::worker", "crate::supervisor", "crate::exchange", "crate::proxy", "crate::admin"],
+        why: "it asks from outside, as an operator does",
+    },
+    Law {
         room: "config",
         forbidden: &[
             "pingora",
