@@ -6,6 +6,7 @@ mod address;
 mod health;
 mod listener;
 mod member;
+mod plain;
 mod public;
 mod redis;
 mod redis_url;
@@ -17,18 +18,15 @@ mod upstream;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use log::LevelFilter;
-
 use super::field::Field;
 use super::file;
 use super::problem::{Path, Report};
 use super::settings::*;
 use super::sockets::{Demand, MAX_SOCKETS};
-use super::unit::{Count, Time};
+use super::unit::Count;
 use crate::material::{KeyFlaw, Purpose};
-use crate::mcp::failure::Statuses;
-use crate::mcp::public_url::address::EndpointForm;
 use crate::routing::route::Routes;
+use plain::{count, endpoint_of, log_of, profile_of, reload_of, statuses_of, time, timeouts_of};
 
 /// What the check must know of the machine that the file is for. Errors are sentences that name the path asked for.
 pub trait Machine {
@@ -218,93 +216,14 @@ impl Check<'_> {
     }
 }
 
-fn timeouts_of(timeouts: file::Timeouts) -> Option<Timeouts> {
-    let file::Timeouts {
-        connect,
-        first_byte,
-        response_idle,
-        handshake,
-        stream_keepalive,
-        idle,
-        request_head,
-        request_body,
-        write,
-        upstream_idle,
-    } = timeouts;
-    Some(Timeouts {
-        connect: time(connect)?,
-        first_byte: time(first_byte)?,
-        response_idle: time(response_idle)?,
-        handshake: time(handshake)?,
-        stream_keepalive: stream_keepalive.good()?.map(|time| time.0),
-        idle: time(idle)?,
-        request_head: time(request_head)?,
-        request_body: time(request_body)?,
-        write: time(write)?,
-        upstream_idle: time(upstream_idle)?,
-    })
-}
-
-fn reload_of(reload: file::Reload) -> Option<Reload> {
-    let file::Reload { watch, settle, ready_timeout } = reload;
-    Some(Reload { watch: watch.good()?, settle: time(settle)?, ready_timeout: time(ready_timeout)? })
-}
-
-fn log_of(log: file::Log) -> Option<LogSettings> {
-    let file::Log { level, format, burst, access_burst } = log;
-    let bound = |count: Count| u32::try_from(count.0).unwrap_or(u32::MAX);
-    Some(LogSettings {
-        level: match level.good()? {
-            file::Level::Off => LevelFilter::Off,
-            file::Level::Error => LevelFilter::Error,
-            file::Level::Warn => LevelFilter::Warn,
-            file::Level::Info => LevelFilter::Info,
-            file::Level::Debug => LevelFilter::Debug,
-            file::Level::Trace => LevelFilter::Trace,
-        },
-        format: match format.good()? {
-            file::Format::Json => LogFormat::Json,
-            file::Format::Text => LogFormat::Text,
-        },
-        burst: burst.good()?.map(bound),
-        access_burst: access_burst.good()?.map(bound),
-    })
-}
-
-fn profile_of(profile: file::Profile) -> Profile {
-    match profile {
-        file::Profile::ContextForge => Profile::ContextForge,
-        file::Profile::Generic => Profile::Generic,
-    }
-}
-
-fn endpoint_of(endpoint: file::EndpointForm) -> EndpointForm {
-    match endpoint {
-        file::EndpointForm::Path => EndpointForm::Path,
-        file::EndpointForm::Absolute => EndpointForm::Absolute,
-    }
-}
-
-fn statuses_of(status: file::Status) -> Statuses {
-    match status {
-        file::Status::Preserve => Statuses::Preserve,
-        file::Status::Ok => Statuses::Ok,
-    }
-}
-
-fn time(field: Field<Time>) -> Option<std::time::Duration> {
-    field.good().map(|time| time.0)
-}
-
-fn count(field: Field<Count>) -> Option<usize> {
-    field.good().map(|count| count.0)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
+    use log::LevelFilter;
+
     use super::*;
     use crate::config::{node, read};
+    use crate::mcp::failure::Statuses;
 
     /// A machine on which every file is right, and every certificate fits every key.
     struct Ideal {
