@@ -139,8 +139,14 @@ def test_reloads_asked_during_a_reload_collapse_into_one(world):
 
 
 def new_worker(world, known: list[int]) -> int:
-    """The worker that starts beside the known ones, as soon as it exists."""
-    return wait_until(lambda: set(world.worker_pids()) - set(known), every=0.002).pop()
+    """The worker that starts beside the known ones, as soon as it runs its own program.
+
+    One that is stopped before would keep its parent in the middle of making it.
+    """
+    pid = wait_until(lambda: set(world.worker_pids()) - set(known), every=0.002).pop()
+    program = Path(f"/proc/{pid}/cmdline")
+    wait_until(lambda: not program.exists() or program.read_bytes() == b"outrigger\0worker\0", every=0.002)
+    return pid
 
 
 @pytest.mark.parametrize(
