@@ -13,6 +13,8 @@ pub(super) enum Token<'b> {
     Field(Field),
     /// A blank line: the end of an event, if any was begun.
     Blank,
+    /// The byte order mark at the beginning of the stream, which is part of no line.
+    Mark,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,25 +81,33 @@ impl Framing {
                 }
                 Line::Name(..) => {
                     *bytes = rest;
-                    self.name(first);
+                    if self.mark(first) {
+                        if self.mark.is_none() {
+                            return Some(Token::Mark);
+                        }
+                    } else {
+                        self.name(first);
+                    }
                 }
             }
         }
         None
     }
 
+    /// Whether the byte belongs to the mark.
+    fn mark(&mut self, byte: u8) -> bool {
+        let Some(read) = self.mark else { return false };
+        let belongs = byte == BYTE_ORDER_MARK[read];
+        self.mark = Some(read + 1).filter(|read| belongs && *read < BYTE_ORDER_MARK.len());
+        if !belongs {
+            // What began like a mark is a name that nobody knows.
+            self.line = Line::Name([0; 4], read);
+        }
+        belongs
+    }
+
     fn name(&mut self, byte: u8) {
         let Line::Name(name, length) = &mut self.line else { return };
-        if let Some(read) = &mut self.mark {
-            if byte == BYTE_ORDER_MARK[*read] {
-                *read += 1;
-                self.mark = self.mark.filter(|read| *read < BYTE_ORDER_MARK.len());
-                return;
-            }
-            // What began like a mark is a name that nobody knows.
-            *length = *read;
-            self.mark = None;
-        }
         if byte == b':' {
             self.line = Line::Value { field: field(&name[..], *length), fresh: true };
         } else {
@@ -152,6 +162,7 @@ mod tests {
                         in_value = false;
                     }
                     Token::Blank => said += "| ",
+                    Token::Mark => said += "Mark ",
                 }
             }
         }
@@ -165,8 +176,8 @@ mod tests {
             ("data: a\n\n", "Data=a | ."),
             ("data:a\r\ndata:  b\r\n\r\n", "Data=a Data= b | ."),
             ("data: a\r\rid: 7\r\r", "Data=a | Id=7 | ."),
-            ("\u{feff}data: a\n\n\u{feff}data: b\n\n", "Data=a | Other=b | ."),
-            ("\u{feff}\n", "| ."),
+            ("\u{feff}data: a\n\n\u{feff}data: b\n\n", "Mark Data=a | Other=b | ."),
+            ("\u{feff}\n", "Mark | ."), ("\u{feff}", "Mark ."),
             (": hi\n:\n\n", "Comment=hi Comment | ."),
             ("data\nid\nid:\nretry: 5\nevent: x\ndatab: y\n da: z\n\n", "Data Id Id Other=5 Other=x Other=y Other=z | ."),
             ("data: a\r\n\r\n\r\n\n\r", "Data=a | | | | ."),

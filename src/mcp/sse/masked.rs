@@ -72,6 +72,7 @@ impl Masked {
                     begin = at
                 }
                 Token::Value(Field::Comment, _) | Token::Field(Field::Comment) => {}
+                Token::Mark => begin = at,
                 Token::Value(Field::Data, part) => self.data(part),
                 Token::Field(Field::Data) => self.data(b"\n"),
                 Token::Value(Field::Id | Field::Other, _) | Token::Field(Field::Id | Field::Other) => {
@@ -219,6 +220,10 @@ mod tests {
             (
                 "data:{\"id\":\"a\",\rdata: \"result\":null}\r\r".to_owned(),
                 format!("data: {}\r\r", error("\"a\"")),
+            ),
+            (
+                format!("\u{feff}data: {HOLLOW}\n\n\u{feff}data: {HOLLOW}\n\n"),
+                format!("\u{feff}data: {}\n\n\u{feff}data: {HOLLOW}\n\n", error("2")),
             ),
         ];
         for (stream, expected) in table {

@@ -84,6 +84,7 @@ impl Watch {
                 Token::Value(Field::Other, _) | Token::Field(Field::Id | Field::Other) => {
                     self.in_event = true
                 }
+                Token::Mark => {}
                 Token::Blank => self.end_of_event(),
             }
         }
