@@ -1,5 +1,6 @@
 """Fixtures: worlds made of real parts. How to use them stands in harness/__init__.py."""
 
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,6 +18,9 @@ from harness.places import Namespaces  # noqa: E402
 from harness.processes import STARTED  # noqa: E402
 from harness.raw import DIALLED  # noqa: E402
 from harness.redis import Cluster, RedisServer, Sentinels  # noqa: E402
+
+# Whoever runs this may have had them ignored (`nohup`, a shell's background jobs), and children would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ const EVERY: Duration = Duration::from_millis(50);
 const MUCH: usize = 64 * 1024;
 /// Bytes that are kept while nobody reads.
 const MOST: usize = 4 * 1024 * 1024;
+/// Bytes of one write that a pipe takes whole (`PIPE_BUF` of Linux): supervisor and workers share it, and more could be cut by another's line.
+const WHOLE: usize = 4096;
 /// Longest wait for the reader at the end of the process.
 const LAST: Duration = Duration::from_secs(2);
 
@@ -64,9 +66,9 @@ impl Sink {
         let (lines, lost) = (std::mem::take(&mut state.lines), std::mem::take(&mut state.lost));
         (state.hurry, state.writing) = (false, true);
         drop(state);
-        if !lines.is_empty() {
+        for piece in pieces(&lines) {
             // Nowhere is left to complain to if standard error is closed.
-            let _ = std::io::stderr().write_all(&lines);
+            let _ = std::io::stderr().write_all(piece);
         }
         self.state().writing = false;
         self.written.notify_all();
@@ -86,9 +88,29 @@ impl Sink {
     }
 }
 
+/// Whole lines, as many as a pipe takes at once; a longer line by itself.
+fn pieces(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let most = &lines[..lines.len().min(WHOLE)];
+        let end = memchr::memrchr(b'\n', most).or_else(|| memchr::memchr(b'\n', lines));
+        let (piece, rest) = lines.split_at(end.map_or(lines.len(), |end| end + 1));
+        lines = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_write_is_whole_lines() {
+        let (short, long) = (format!("{}\n", "s".repeat(999)), format!("{}\n", "l".repeat(WHOLE)));
+        let lines = short.repeat(5) + &long + &short;
+        let lengths: Vec<usize> = pieces(lines.as_bytes()).map(<[u8]>::len).collect();
+        assert_eq!(lengths, [4000, 1000, WHOLE + 1, 1000]);
+        assert_eq!(pieces(b"").count(), 0);
+    }
 
     #[test]
     fn what_nobody_reads_is_bounded_and_counted() {

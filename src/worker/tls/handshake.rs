@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use log::{Level, Record};
 use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::ssl::{NameType, SslRef, SslVerifyMode};
@@ -89,7 +90,10 @@ impl ServerTls {
             0 => String::new(),
             more => format!(" ({more} more like it were not written)"),
         };
-        log::warn!("{}: no TLS handshake with {peer}: {reason}: {sentence}{more}", self.by);
+        let line = format_args!("{}: no TLS handshake with {peer}: {reason}: {sentence}{more}", self.by);
+        // They are spared already, and for each listener apart: the flood at one must not hide what is told of another.
+        let record = Record::builder().level(Level::Warn).target(module_path!()).args(line).build();
+        log::logger().log(&record);
     }
 }
 
