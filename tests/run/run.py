@@ -107,6 +107,7 @@ def show(servers: McpServers, world: Outrigger, client: SdkClient) -> None:
     shell(f"curl -s $mcp {HELD} {COUNT} -w '\\nHTTP %{{http_code}} after %{{time_total}} s'", **session)
 
     say("All of it stays up. Try")
+    print(f"   {world.admin}/ in a browser: the status page")
     print(f"   curl -s {world.admin}/readyz | jq")
     print(f"   curl -s {world.admin}/metrics | grep ^outrigger")
     print(f"   tail -f {world.process.err}")
