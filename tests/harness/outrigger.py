@@ -113,6 +113,8 @@ class Outrigger:
     def pause(self) -> None:
         """Supervisor and workers stand still: their sockets take connections, and nobody reads them."""
         self._signal_all(signal.SIGSTOP)
+        # A thread that runs on another processor stops a moment later, and may take a request until then.
+        wait_until(lambda: all(map(_stands_still, (self.process.pid, *self.worker_pids()))), what="all stand still")
 
     def resume(self) -> None:
         self._signal_all(signal.SIGCONT)
@@ -209,6 +211,12 @@ def merged(base: dict, over: dict) -> dict:
         else:
             result[key] = copy.deepcopy(value)
     return result
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether every thread has been stopped."""
+    stats = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] in "TZ" for stat in stats)
 
 
 def _is_dead(pid: int) -> bool:
