@@ -7,6 +7,7 @@ use http::{Method, StatusCode, Version, header};
 use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use crate::exchange::normalise::is_of_type;
 use crate::exchange::outbound::origin_form;
 use crate::mcp::public_url::address::Ours;
 use crate::mcp::public_url::metadata;
@@ -28,10 +29,7 @@ pub(super) fn is_wanted(request: &RequestHeader) -> bool {
 impl Document {
     /// `Some` where this answer has one; its head then promises no length any more.
     pub fn announced_by(request: &RequestHeader, head: &mut ResponseHeader) -> Result<Option<Self>> {
-        let json = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-            let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or(b"");
-            essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
-        });
+        let json = is_of_type(head, "application/json");
         let encoded = head.headers.contains_key(header::CONTENT_ENCODING);
         if !is_wanted(request) || head.status != StatusCode::OK || !json || encoded {
             return Ok(None);
