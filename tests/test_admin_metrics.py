@@ -10,18 +10,11 @@ import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from harness import JSON, chunk, event, event_stream_head, plain, response, wait_until
+from harness import ANY_RESULT, JSON, chunk, event, event_stream_head, plain, response, wait_until
 
 SOURCES = Path(__file__).parent.parent / "src"
 README = Path(__file__).parent.parent / "README.md"
 MCP = "/servers/s/mcp"
-# Of any method that these tests ask for.
-RESULT = {
-    "protocolVersion": "2025-11-25",
-    "capabilities": {},
-    "serverInfo": {"name": "s", "version": "1"},
-    "content": [],
-}
 CALL = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"x"}}'
 ACCEPT = {"Accept": "application/openmetrics-text; version=1.0.0;q=0.5,text/plain;q=0.2"}
 ANSWERED = 'outrigger_requests_total{route="mcp",status="2xx"}'
@@ -34,7 +27,7 @@ def script(connection) -> None:
             connection.send(event_stream_head() + chunk(event("begun")))
             connection.wait_closed()
             return
-        connection.send(response(200, {"jsonrpc": "2.0", "id": 7, "result": RESULT}, {}))
+        connection.send(response(200, {"jsonrpc": "2.0", "id": 7, "result": ANY_RESULT}, {}))
 
 
 @pytest.fixture

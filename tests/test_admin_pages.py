@@ -9,18 +9,11 @@ import subprocess
 import httpx
 import pytest
 
-from harness import JSON, free_port, response, wait_until
+from harness import ANY_RESULT, JSON, free_port, response, wait_until
 from harness.paths import outrigger_binary
 from harness.redis import PASSWORD
 
 MCP = "/servers/s/mcp"
-# Of any method that these tests ask for.
-RESULT = {
-    "protocolVersion": "2025-11-25",
-    "capabilities": {},
-    "serverInfo": {"name": "s", "version": "1"},
-    "content": [],
-}
 INITIALIZE = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}'
 PUBLIC = ["/livez", "/readyz", "/startupz", "/metrics"]
 INNER = ["/config", "/log-level", "/sessions/s1"]
@@ -30,7 +23,7 @@ def script(connection) -> None:
     while True:
         message = connection.read_request()
         headers = {"Mcp-Session-Id": "secret-session-1"} if b'"initialize"' in message.body else {}
-        connection.send(response(200, {"jsonrpc": "2.0", "id": 1, "result": RESULT}, headers))
+        connection.send(response(200, {"jsonrpc": "2.0", "id": 1, "result": ANY_RESULT}, headers))
 
 
 @pytest.fixture

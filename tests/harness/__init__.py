@@ -52,8 +52,16 @@ from .waiting import PATIENCE, wait_until
 
 #: Headers of a Streamable HTTP POST.
 JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+#: A result that is right for `initialize` and for `tools/call`.
+ANY_RESULT = {
+    "protocolVersion": "2025-11-25",
+    "capabilities": {},
+    "serverInfo": {"name": "s", "version": "1"},
+    "content": [],
+}
 
 __all__ = [
+    "ANY_RESULT",
     "JSON",
     "LAST_CHUNK",
     "PATIENCE",
