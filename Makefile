@@ -23,7 +23,7 @@ run:
 test: setup lint build rust-test blackbox
 
 long: setup build
-	$(SETUP) contextforge-1.0.7 rmcp
+	$(SETUP) rmcp
 	$(PYTEST) -m long
 	$(CARGO) test --release --lib sizing -- --ignored --nocapture
 

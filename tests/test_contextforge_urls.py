@@ -1,4 +1,4 @@
-"""P4 on real ContextForge 1.0.0rc1: the address that an HTTP+SSE client is given leads back by the way it came.
+"""P4 on real ContextForge, 1.0.0rc1 and 1.0.7: the address that an HTTP+SSE client is given leads back by the way it came.
 
 Seed 1, https://github.com/IBM/mcp-context-forge/issues/424, and its six test cases. The gateway believes any
 `X-Forwarded-Proto` and knows no public host, so a client that ends TLS elsewhere is sent astray.
@@ -22,8 +22,8 @@ from harness.paths import TESTS, python
 WAYS = ["http", "https", "nginx", "nginx-takes-prefix-off", "nginx-leaves-prefix-on"]
 
 
-@pytest.fixture(scope="module")
-def gateways(tmp_path_factory, pki):
+@pytest.fixture(scope="module", params=["1.0.0rc1", "1.0.7"])
+def gateways(request, tmp_path_factory, pki):
     """Two gateways that have nothing in common.
 
     For every message of HTTP+SSE rc1 calls itself at its public address, so it must know the authority of who answers.
@@ -32,7 +32,7 @@ def gateways(tmp_path_factory, pki):
 
         def make(name):
             env = {"SSL_CERT_FILE": str(pki.ca)}
-            running = ContextForge(tmp_path_factory.mktemp(name), gateways=1, settings=env)
+            running = ContextForge(tmp_path_factory.mktemp(name), request.param, gateways=1, settings=env)
             ends.callback(running.end)
             return running
 

@@ -7,6 +7,7 @@ import json
 import re
 from contextlib import ExitStack
 
+import httpx
 import pytest
 
 from harness import wait_until
@@ -25,12 +26,24 @@ PODS = ("outrigger-a", "outrigger-b", "outrigger-c")
 SERVER = SERVER_KINDS["python-v1"]
 #: What it takes for its own; with the manifest's it would refuse every request.
 PUBLIC_URL = "http://localhost:8080"
+REGISTRY_FAILED = "The session registry is unavailable"
 
 
 def rights() -> str:
     """What conf/redis.yaml says that Outrigger's user needs."""
     text = (ROOT / "conf" / "redis.yaml").read_text().replace("\n    #    ", "")
     return re.search(r"ACL SETUSER outrigger on >… (.*)", text).group(1)
+
+
+class Client(McpSession):
+    """One that tries again where it is told to: on a busy machine Redis takes longer than the manifest's 100 ms now and then."""
+
+    def post(self, *args, **options) -> httpx.Response:
+        def told() -> httpx.Response | None:
+            answer = super(Client, self).post(*args, **options)
+            return None if "retry-after" in answer.headers and REGISTRY_FAILED in answer.text else answer
+
+        return wait_until(told, what="an answer that rests on Redis")
 
 
 class Pod:
@@ -68,14 +81,14 @@ def pods(tmp_path, namespaces, pki, start) -> list[Pod]:
 
 
 def test_a_session_goes_on_by_whichever_pod_it_enters(pods):
-    session = McpSession(pods[0].url)
+    session = Client(pods[0].url)
     seen = [json.loads(session.call(pod.url, "count")) for pod in [*pods, *pods]]
     assert seen == [{"name": "outrigger-a", "count": number} for number in range(1, 7)]
     session.close()
 
 
 def test_a_pod_that_ends_takes_its_sessions_and_no_others(pods):
-    first, second = McpSession(pods[0].url), McpSession(pods[1].url)
+    first, second = Client(pods[0].url), Client(pods[1].url)
     assert json.loads(first.call(pods[2].url, "count"))["name"] == "outrigger-a"
     hook = pods[0].member.sidecar.spec["lifecycle"]["preStop"]["exec"]["command"]
     assert pods[0].member.inside(*hook).returncode == 0

@@ -2,7 +2,7 @@
 # Makes a fresh Debian machine able to run the tests: system packages, Python environments, Node and its packages.
 #
 #   tests/setup/setup.sh [part ...]      parts: system harness mcp1 mcp2 node rmcp k8s kustomize contextforge-1.0.0rc1 contextforge-1.0.7
-#                                        (default: all but rmcp and contextforge-1.0.7)
+#                                        (default: all but rmcp)
 #
 # Everything is pinned, lies below $OUTRIGGER_TEST_CACHE (default: .venvs in the repository) and is made once: a part
 # whose stamp matches its pins is left alone, so a second run takes no time. Parts run side by side.
@@ -18,7 +18,7 @@ exec 9>"$CACHE/.lock"
 flock 9
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(system harness mcp1 mcp2 node k8s kustomize contextforge-1.0.0rc1)
+[ ${#parts[@]} -gt 0 ] || parts=(system harness mcp1 mcp2 node k8s kustomize contextforge-1.0.0rc1 contextforge-1.0.7)
 
 started=$SECONDS
 logs=$(mktemp -d)
