@@ -34,7 +34,6 @@ def gateway(request, tmp_path_factory):
         pytest.skip(f"`tests/setup/setup.sh contextforge-{request.param}` makes it")
     lease = {"MCPGATEWAY_SESSION_AFFINITY_TTL": str(LEASE)}
     running = ContextForge(tmp_path_factory.mktemp("contextforge"), request.param, settings=lease)
-    running.version = request.param
     yield running
     running.end()
 

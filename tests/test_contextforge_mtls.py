@@ -101,15 +101,15 @@ def egress(certs, strict, tmp_path_factory) -> Callable[[str], str]:
 def gateway(request, tmp_path_factory) -> "Gateway":
     settings = {"HEALTH_CHECK_INTERVAL": "1", "UNHEALTHY_THRESHOLD": "2"}
     running = ContextForge(tmp_path_factory.mktemp("gateway"), request.param, gateways=1, settings=settings)
-    yield Gateway(running, request.param)
+    yield Gateway(running)
     running.end()
 
 
 class Gateway:
     """ContextForge's own API."""
 
-    def __init__(self, running: ContextForge, version: str):
-        self.version = version
+    def __init__(self, running: ContextForge):
+        self.version = running.version
         url = f"http://{running.peers[0]}"
         self._http = httpx.Client(base_url=url, headers=running.headers, trust_env=False, timeout=60)
 

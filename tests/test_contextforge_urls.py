@@ -1,4 +1,4 @@
-"""P4 on real ContextForge, 1.0.0rc1 and 1.0.7: the address that an HTTP+SSE client is given leads back by the way it came.
+"""P4 on real ContextForge, 1.0.0rc1 and 1.0.7: the address that an HTTP+SSE client is given leads back to us.
 
 Seed 1, https://github.com/IBM/mcp-context-forge/issues/424, and its six test cases. The gateway believes any
 `X-Forwarded-Proto` and knows no public host, so a client that ends TLS elsewhere is sent astray.
@@ -128,7 +128,8 @@ class TestWithoutOutrigger:
 
     def test_and_redirects_to_the_host_that_it_sees(self, gateway):
         answer = httpx.post(f"http://{gateway.peers[0]}/mcp", headers={"Host": "inside:4444"}, trust_env=False)
-        assert (answer.status_code, answer.headers["location"]) == (307, "http://inside:4444/mcp/")
+        redirected = "http://inside:4444/mcp/" if gateway.version == "1.0.0rc1" else None
+        assert answer.headers.get("location") == redirected
 
 
 @pytest.mark.parametrize("way", WAYS)

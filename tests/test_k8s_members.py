@@ -36,7 +36,7 @@ def rights() -> str:
 
 
 class Client(McpSession):
-    """One that tries again where it is told to: on a busy machine Redis takes longer than the manifest's 100 ms now and then."""
+    """One that tries again where it is told to: on a busy machine Redis now and then takes longer than 100 ms."""
 
     def post(self, *args, **options) -> httpx.Response:
         def told() -> httpx.Response | None:

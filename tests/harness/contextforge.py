@@ -63,6 +63,7 @@ class ContextForge:
         called: list[int] | None = None,
     ):
         """`settings` are environment variables of the gateways; `called` the ports at which they believe to listen."""
+        self.version = version
         self._called = dict(enumerate(called or []))
         self._folder = folder
         self._environment = f"contextforge-{version}"
