@@ -46,4 +46,4 @@ rust-test:
 	$(CARGO) test --release --lib --test '*'
 
 blackbox:
-	$(PYTEST) $(PYTEST_ARGS)
+	tests/blackbox.sh $(PYTEST) $(PYTEST_ARGS)
