@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness import Outrigger, Pki, Process, RawUpstream  # noqa: E402
+from harness.collector import Collector  # noqa: E402
 from harness.mcp import SERVER_KINDS, McpServers  # noqa: E402
 from harness.members import Members  # noqa: E402
 from harness.pki import Generated  # noqa: E402
@@ -18,6 +19,7 @@ from harness.places import Namespaces  # noqa: E402
 from harness.processes import STARTED  # noqa: E402
 from harness.raw import DIALLED  # noqa: E402
 from harness.redis import Cluster, RedisServer, Sentinels  # noqa: E402
+from harness.streams import Streams  # noqa: E402
 
 # Whoever runs this may have had them ignored (`nohup`, a shell's background jobs), and children would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -64,6 +66,24 @@ def raw_upstream() -> Callable[..., RawUpstream]:
             return upstream
 
         yield make
+
+
+@pytest.fixture
+def streams() -> Streams:
+    """Script of an upstream whose event streams live until `streams.end()`."""
+    streams = Streams()
+    yield streams
+    streams.end()
+
+
+@pytest.fixture
+def collector(monkeypatch) -> Collector:
+    """A trace collector that every Outrigger of the test sends its spans to."""
+    running = Collector()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", running.url)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    yield running
+    running.close()
 
 
 @pytest.fixture

@@ -1,52 +1,28 @@
 """P6 where the listeners themselves change: added, removed, moved, encrypted, split over threads; nobody is cut off."""
 
 import signal
-import threading
 import time
 
 import pytest
 
 from harness import (
     JSON,
-    LAST_CHUNK,
     RawClient,
-    chunk,
-    event,
-    event_stream_head,
     free_port,
     refuses,
     result_for_each,
     wait_until,
 )
+from harness.streams import read_end
 
 PING = b'{"jsonrpc":"2.0","id":7,"method":"ping"}'
 
 
 @pytest.fixture
-def over():
-    """Set = the event stream ends."""
-    over = threading.Event()
-    yield over
-    over.set()
-
-
-@pytest.fixture
-def world(outrigger, raw_upstream, over):
-    """One listener; the first connection to the upstream is an event stream."""
-
-    def stream(connection):
-        connection.read_request()
-        connection.send(event_stream_head() + chunk(event("begun")))
-        over.wait()
-        connection.send(chunk(event("over")) + LAST_CHUNK)
-
+def world(outrigger, raw_upstream, streams):
+    """One listener."""
     # A greeting in the wrong language, accepted by the old generation in its last moment, is given up soon.
-    return outrigger([raw_upstream(stream, result_for_each).address], {"timeouts": {"request_head": "1s"}})
-
-
-def read_end(client: RawClient) -> None:
-    assert (client.read_chunk(), client.read_chunk()) == (event("over"), b"")
-    client.close()
+    return outrigger([raw_upstream(streams).address], {"timeouts": {"request_head": "1s"}})
 
 
 def serves(address: str, tls=None) -> None:
@@ -54,7 +30,7 @@ def serves(address: str, tls=None) -> None:
         assert client.ask("POST", "/mcp", PING, JSON).json["id"] == 7
 
 
-def test_a_listener_moves_and_takes_nobody_with_it(world, over):
+def test_a_listener_moves_and_takes_nobody_with_it(world, streams):
     stream, kept = world.open_stream(), world.client()
     assert kept.ask("POST", "/mcp", PING, JSON).status == 200
     old, new = world.address, f"127.0.0.1:{free_port()}"
@@ -63,12 +39,12 @@ def test_a_listener_moves_and_takes_nobody_with_it(world, over):
     wait_until(lambda: refuses(old), what="the old address is closed")
     last = kept.ask("POST", "/mcp", PING, JSON)
     assert (last.status, last.header("connection")) == (200, "close"), "served once more, and told to go"
-    over.set()
+    streams.end()
     read_end(stream)
     wait_until(lambda: len(world.worker_pids()) == 1, what="the old generation is gone")
 
 
-def test_listeners_are_added_and_removed_beside_one_that_stays(world, over):
+def test_listeners_are_added_and_removed_beside_one_that_stays(world, streams):
     stream, first, second = world.open_stream(), world.address, f"127.0.0.1:{free_port()}"
     one = world.config["listeners"][0]
     two = {"name": "second", "address": second, "upstream": "gateway"}
@@ -79,32 +55,32 @@ def test_listeners_are_added_and_removed_beside_one_that_stays(world, over):
     serves(first)
     world.reload({"listeners": [one, two]})
     serves(first), serves(second)
-    over.set()
+    streams.end()
     read_end(stream)
 
 
-def test_a_listener_becomes_encrypted_and_plain_again(world, over, pki):
+def test_a_listener_becomes_encrypted_and_plain_again(world, streams, pki):
     stream, one = world.open_stream(), world.config["listeners"][0]
     world.reload({"listeners": [{**one, "tls": pki.issue("localhost").as_config()}]})
     wait_until(lambda: serves(world.address, pki.client_context()) is None, what="the address speaks TLS")
     serves(world.address, pki.client_context())
     world.reload({"listeners": [one]})
     wait_until(lambda: serves(world.address) is None, what="the address speaks plaintext")
-    over.set()
+    streams.end()
     read_end(stream)
 
 
-def test_the_number_of_threads_changes(world, over):
+def test_the_number_of_threads_changes(world, streams):
     stream = world.open_stream()
     for threads in (3, 1):
         world.reload({"threads": threads})
         for _ in range(20):
             serves(world.address)
-    over.set()
+    streams.end()
     read_end(stream)
 
 
-def test_the_admin_address_moves(world, over):
+def test_the_admin_address_moves(world, streams):
     stream, port = world.open_stream(), free_port()
     world.write_config({"admin": {"address": f"127.0.0.1:{port}"}})
     world.process.signal(signal.SIGHUP)
@@ -112,7 +88,7 @@ def test_the_admin_address_moves(world, over):
     wait_until(lambda: world.ready() and world.generation() == 2, what="the new admin address answers")
     wait_until(lambda: refuses(old.removeprefix("http://")), what="the old one is closed")
     serves(world.address)
-    over.set()
+    streams.end()
     read_end(stream)
 
 

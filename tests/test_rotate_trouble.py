@@ -6,60 +6,22 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from harness import (
-    LAST_CHUNK,
     Outrigger,
-    RawClient,
-    chunk,
-    event,
-    event_stream_head,
     free_port,
     plain,
-    response,
     result_for_each,
     wait_until,
 )
 from harness.rotating import Rotating, serial_of
+from harness.streams import read_end
 
 SOON = {"reload": {"settle": "200ms"}}
-
-
-class Streams:
-    """The script of an upstream that answers POSTs, and whose GET streams live until the test says so."""
-
-    def __init__(self):
-        self._over = threading.Event()
-
-    def __call__(self, connection):
-        while True:
-            message = connection.read_request()
-            if message.method == "GET":
-                connection.send(event_stream_head() + chunk(event("begun")))
-                self._over.wait()
-                connection.send(chunk(event("the last word")) + LAST_CHUNK)
-            else:
-                connection.send(response(200, {"jsonrpc": "2.0", "id": message.json["id"], "result": {}}))
-
-    def end(self):
-        self._over.set()
-
-
-@pytest.fixture
-def streams():
-    streams = Streams()
-    yield streams
-    streams.end()
-
-
-def read_end(client: RawClient) -> None:
-    assert (client.read_chunk(), client.read_chunk()) == (event("the last word"), b"")
-    client.close()
 
 
 def rotate(rotating: Rotating) -> None:

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,18 +18,15 @@ import pytest
 
 from harness import (
     JSON,
-    LAST_CHUNK,
     Outrigger,
     RawClient,
-    chunk,
-    event,
-    event_stream_head,
     free_port,
     result_for_each,
     wait_until,
 )
 from harness.paths import outrigger_binary
 from harness.stage import MCP, call
+from harness.streams import read_end
 
 
 @pytest.fixture
@@ -43,34 +39,6 @@ def a_world(outrigger, raw_upstream):
 def world(a_world) -> Outrigger:
     """Every request gets an answer."""
     return a_world(result_for_each)
-
-
-class Stream:
-    """Script of an upstream whose event stream lives until the test says so."""
-
-    def __init__(self):
-        self._over = threading.Event()
-
-    def __call__(self, connection):
-        connection.read_request()
-        connection.send(event_stream_head() + chunk(event("begun")))
-        self._over.wait()
-        connection.send(chunk(event("the last word")) + LAST_CHUNK)
-
-    def end(self):
-        self._over.set()
-
-
-@pytest.fixture
-def stream():
-    stream = Stream()
-    yield stream
-    stream.end()
-
-
-def read_end(client: RawClient) -> None:
-    assert (client.read_chunk(), client.read_chunk()) == (event("the last word"), b"")
-    client.close()
 
 
 def ask(address: str) -> int:
@@ -107,8 +75,8 @@ def run_to_end(config: Path) -> subprocess.CompletedProcess:
 # -- rotation
 
 
-def test_a_reload_replaces_the_worker_and_its_stream_lives_on(a_world, stream):
-    world = a_world(stream)
+def test_a_reload_replaces_the_worker_and_its_stream_lives_on(a_world, streams):
+    world = a_world(streams)
     client = world.open_stream()
     (old,) = world.worker_pids()
 
@@ -116,7 +84,7 @@ def test_a_reload_replaces_the_worker_and_its_stream_lives_on(a_world, stream):
     wait_for(world, "generation 1 drains 1 stream,")
     assert old in world.worker_pids() and len(world.worker_pids()) == 2
 
-    stream.end()
+    streams.end()
     read_end(client)
     wait_for(world, "generation 1 drained in")
     assert old not in world.worker_pids()
@@ -176,14 +144,14 @@ def test_connections_wait_while_a_killed_worker_is_replaced(world):
     world.stop()
 
 
-def test_a_worker_that_leaves_unasked_is_replaced_before_its_streams_end(a_world, stream):
-    world = a_world(stream, result_for_each)
+def test_a_worker_that_leaves_unasked_is_replaced_before_its_streams_end(a_world, streams):
+    world = a_world(streams)
     client = world.open_stream()
     (worker,) = world.worker_pids()
     os.kill(worker, signal.SIGTERM)
     wait_for(world, "generation 1 leaves though the supervisor did not ask it to")
     assert ask(world.address) == 200
-    stream.end()
+    streams.end()
     read_end(client)
     wait_for(world, "generation 1 drained in")
 
@@ -199,13 +167,13 @@ def test_a_worker_that_dies_again_and_again_is_restarted_more_slowly(world):
     assert ask(world.address) == 200
 
 
-def test_a_worker_does_not_outlive_its_supervisor_longer_than_its_streams(a_world, stream):
-    world = a_world(stream)
+def test_a_worker_does_not_outlive_its_supervisor_longer_than_its_streams(a_world, streams):
+    world = a_world(streams)
     client = world.open_stream()
     (worker,) = world.worker_pids()
     world.process.signal(signal.SIGKILL)
     world.process.wait()
-    stream.end()
+    streams.end()
     read_end(client)
     wait_until(lambda: gone(worker), what="the worker ended")
 
@@ -213,19 +181,19 @@ def test_a_worker_does_not_outlive_its_supervisor_longer_than_its_streams(a_worl
 # -- the end
 
 
-def test_a_stop_waits_for_streams(a_world, stream):
-    world = a_world(stream)
+def test_a_stop_waits_for_streams(a_world, streams):
+    world = a_world(streams)
     client = world.open_stream()
     world.process.signal(signal.SIGTERM)
     wait_for(world, "generation 1 drains 1 stream,")
     assert world.process.running
-    stream.end()
+    streams.end()
     read_end(client)
     assert world.process.wait() == 0
 
 
-def test_a_stop_does_not_wait_for_ever(a_world, stream):
-    world = a_world(stream, config={"shutdown": {"timeout": "1s"}})
+def test_a_stop_does_not_wait_for_ever(a_world, streams):
+    world = a_world(streams, config={"shutdown": {"timeout": "1s"}})
     with world.open_stream():
         begun = time.monotonic()
         world.stop()
@@ -233,8 +201,8 @@ def test_a_stop_does_not_wait_for_ever(a_world, stream):
     assert "generation 1 killed: still draining after shutdown.timeout" in story(world)
 
 
-def test_too_many_drains_end_the_oldest(a_world, stream):
-    world = a_world(stream, result_for_each, config={"drain": {"max_generations": 1}})
+def test_too_many_drains_end_the_oldest(a_world, streams):
+    world = a_world(streams, config={"drain": {"max_generations": 1}})
     with world.open_stream() as client:
         world.reload()
         wait_for(world, "generation 1 drains 1 stream,")

@@ -31,15 +31,6 @@ PARENT = f"00-{TRACE}-{CLIENT}-01"
 ROOMS = ["identify", "locate", "rewrite request", "upstream", "normalise", "relay"]
 
 
-@pytest.fixture
-def collector(monkeypatch):
-    running = Collector()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", running.url)
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
-    yield running
-    running.close()
-
-
 def carried(request: Message) -> tuple[str, str, str]:
     """Trace, parent and flags that a request names."""
     version, trace, parent, flags = request.header("traceparent").split("-")

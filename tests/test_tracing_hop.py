@@ -3,7 +3,6 @@
 import pytest
 
 from harness import JSON, answering, response, wait_until
-from harness.collector import Collector
 from harness.members import HOST
 
 TRACE, CLIENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -11,15 +10,6 @@ TRACE, CLIENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 def message(method: str) -> bytes:
     return b'{"jsonrpc":"2.0","id":1,"method":"%b","params":{}}' % method.encode()
-
-
-@pytest.fixture
-def collector(monkeypatch):
-    running = Collector()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", running.url)
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
-    yield running
-    running.close()
 
 
 @pytest.fixture
