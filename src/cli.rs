@@ -2,12 +2,15 @@
 //! Takes the arguments, gives a [`Command`]; what a command does and which exit code it leaves is `main`'s.
 //! Surprise: `worker` is hidden; only a supervisor starts one, with its sockets and its configuration handed over.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
 use outrigger::config;
 
 /// A sidecar reverse proxy for MCP
@@ -122,6 +125,49 @@ impl Checked {
     pub fn file(self) -> Option<PathBuf> {
         self.file.file.or(self.file.config)
     }
+}
+
+/// What people are told of in completions and the manual: all but what only a supervisor calls.
+pub fn told() -> clap::Command {
+    let whole = Cli::command();
+    let shown = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let told =
+        clap::Command::new("outrigger").version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
+    let about = whole.get_about().cloned().unwrap_or_default();
+    told.subcommand_required(true).about(about).subcommands(shown).after_help(EXAMPLES)
+}
+
+/// One page: commands have none of their own, so that their help stands here as they print it.
+///
+/// # Errors
+/// A buffer in memory takes everything.
+pub fn manual() -> io::Result<String> {
+    let mut text = Vec::new();
+    let mut told = told();
+    let page = Man::new(told.clone());
+    page.render_title(&mut text)?;
+    page.render_name_section(&mut text)?;
+    let mut rest = Roff::new();
+    rest.control("SH", ["SYNOPSIS"]);
+    let names = told.get_subcommands().map(|command| command.get_name().to_owned());
+    rest.text([bold("outrigger"), roman(format!(" {} ...", names.collect::<Vec<_>>().join(" | ")))]);
+    for command in told.get_subcommands_mut() {
+        let title = format!("outrigger {}", command.get_name());
+        rest.control("SH", [title.as_str()]);
+        let help = command.clone().bin_name(title).render_help().to_string();
+        verbatim(&mut rest, &help);
+    }
+    rest.control("SH", ["EXAMPLES AND EXIT CODES"]);
+    verbatim(&mut rest, EXAMPLES.trim_start_matches("Examples:\n"));
+    rest.to_writer(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
+}
+
+/// Line by line as it is.
+fn verbatim(page: &mut Roff, text: &str) {
+    page.control("nf", []);
+    page.text([roman(text.trim_end())]);
+    page.control("fi", []);
 }
 
 const EXAMPLES: &str = "\

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use cli::{Cli, Command};
 use outrigger::commands::deep::{self, Verdict};
 use outrigger::config::settings::{RegistryKind, Settings};
@@ -49,14 +49,10 @@ fn obey(command: Command) -> u8 {
         Command::Version => print(concat!("outrigger ", env!("CARGO_PKG_VERSION"))),
         Command::Completions { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "outrigger", &mut text);
+            clap_complete::generate(shell, &mut cli::told(), "outrigger", &mut text);
             print(String::from_utf8_lossy(&text).trim_end())
         }
-        Command::Man => {
-            let mut text = Vec::new();
-            let page = clap_mangen::Man::new(Cli::command()).render(&mut text);
-            page.map_or(FAILED, |()| print(String::from_utf8_lossy(&text).trim_end()))
-        }
+        Command::Man => cli::manual().map_or(FAILED, |page| print(&page)),
     }
 }
 

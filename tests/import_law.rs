@@ -41,6 +41,7 @@ const LAWS: &[Law] = &[
     Law { room: "supervisor/generation.rs", forbidden: IMPURE, why: "the supervisor's decisions are pure" },
     Law { room: "supervisor/generation", forbidden: IMPURE, why: "the supervisor's decisions are pure" },
     Law { room: "supervisor/ledger.rs", forbidden: IMPURE, why: "pure: numbers in, sums out" },
+    Law { room: "admin/attention.rs", forbidden: IMPURE, why: "pure: a status in, sentences out" },
     Law { room: "account/snapshot.rs", forbidden: IMPURE, why: "pure: numbers in, sums and text out" },
     Law {
         room: "exchange",

@@ -23,14 +23,19 @@ def healthy(connection) -> None:
 def check(tmp_path):
     """Checks a configuration without running it; gives the exit code and the findings by what they are about."""
 
-    def make(peers, config=None) -> tuple[int, dict[str, str]]:
+    def lines(peers, config=None) -> tuple[int, list[str]]:
         world = Outrigger(tmp_path / "deep", peers, {"profile": "generic", **(config or {})}, start=False)
         world.write_config()
         code, lines, error = outrigger_says("check", "--deep", world.config_file)
         assert error == "" and ": ok: " in lines[0]
-        findings = [line.split("  ", 1) for line in lines[1:]]
+        return code, lines[1:]
+
+    def make(peers, config=None) -> tuple[int, dict[str, str]]:
+        code, said = lines(peers, config)
+        findings = [line.split("  ", 1) for line in said]
         return code, {text.split(": ")[0].strip(): f"{verdict.strip()} {text}" for verdict, text in findings}
 
+    make.lines = lines
     return make
 
 
@@ -77,16 +82,22 @@ def test_a_wrong_certificate_of_a_peer(check, raw_upstream, pki):
     assert code == 0 and "connected at 127.0.0.1" in found["upstream gateway, peer p"], found
 
 
-def test_certificates_near_their_end_are_warned_of(check, raw_upstream, tmp_path):
-    cert, key = tmp_path / "short.crt", tmp_path / "short.key"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 10 -subj /CN=short.example"
-    words = [*command.split(), "-addext", "subjectAltName=DNS:short.example", "-keyout", key, "-out", cert]
-    subprocess.run(words, check=True, capture_output=True)
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [
+        ((-80, 10.5), "warn  listener public, certificate CN=short.example: 10 days left"),
+        ((-80, 1.5), "warn  listener public, certificate CN=short.example: 1 day left"),
+        ((-1, 9.5), "ok    listener public, certificate CN=short.example: 9 days left"),
+    ],
+    ids=["near its end", "nearer", "as near, but young"],
+)
+def test_certificates_near_their_end_are_warned_of(days, told, check, raw_upstream, pki):
+    """By the measure of their own life: what lives for days is no matter."""
+    identity = pki.client("short.example", kind="ec", days=days, serving=True, label=f"short-{days[1]}")
     listener = {"name": "public", "address": f"127.0.0.1:{free_port()}", "upstream": "gateway"}
-    listener["tls"] = {"cert": str(cert), "key": str(key)}
-    code, found = check([raw_upstream(healthy).address], {"listeners": [listener]})
-    (told,) = [text for what, text in found.items() if what.startswith("listener public, certificate")]
-    assert code == 0 and told.startswith("warn ") and "10 days left" in told.replace(" 9 ", " 10 ")
+    listener["tls"] = identity.as_config()
+    code, lines = check.lines([raw_upstream(healthy).address], {"listeners": [listener]})
+    assert code == 0 and f"{told} ({identity.cert})" in lines
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -96,8 +107,25 @@ def test_completions_know_every_command(shell):
     assert code == 0
     for word in ("run", "check", "explain", "schema", "status", "version", "--deep"):
         assert word.removeprefix("--") in text, word
-    if shell == "bash":
-        assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
+    assert "worker" not in text, "nobody is to call that"
+
+
+def test_bash_completes():
+    """As a user presses the key, in a bash that has read them."""
+    asked = {"": {"run", "check", "stop"}, "st": {"status", "stop"}, "check --d": {"--deep"}, "completions z": {"zsh"}}
+    script = f"""source <('{outrigger_binary()}' completions bash)
+        complete -p outrigger >&2 || exit 1
+        while read -r line; do
+            COMP_WORDS=(outrigger $line); [[ -n $line ]] || COMP_WORDS+=("")
+            COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 )) COMPREPLY=()
+            _outrigger outrigger "${{COMP_WORDS[-1]}}" "${{COMP_WORDS[-2]}}"
+            echo "${{COMPREPLY[*]}}"
+        done"""
+    words = ["bash", "--norc", "-c", script]
+    done = subprocess.run(words, input="\n".join(asked) + "\n", capture_output=True, text=True)
+    for expected, line in zip(asked.values(), done.stdout.splitlines(), strict=True):
+        assert expected <= set(line.split()), (line, done.stderr)
+    assert done.stdout.splitlines()[1].split() == ["status", "stop"]
 
 
 def test_every_command_has_help_with_examples_and_a_manual_page():
@@ -109,6 +137,22 @@ def test_every_command_has_help_with_examples_and_a_manual_page():
         code, told, _ = outrigger_says(command, "--help")
         assert code == 0 and any(line.startswith("Example") for line in told), command
     assert "Exit codes: 0 done, 1 failed, 64 the configuration or the command line is wrong." in lines
-    code, page, _ = outrigger_says("man")
-    assert code == 0 and page[0].startswith((".ie", ".TH"))
     assert outrigger_says("no-such-command")[0] == 64
+
+
+def test_the_manual_is_one_page_with_every_command_as_its_help_has_it(tmp_path):
+    """There is no other: `outrigger-run(1)` is not to be had."""
+    page = tmp_path / "outrigger.1"
+    code, lines, _ = outrigger_says("man")
+    page.write_text("\n".join(lines) + "\n")
+    assert code == 0
+    done = subprocess.run(
+        ["groff", "-man", "-Tascii", "-P-cbou", "-ww", "-rLL=200n", page], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = [line.strip() for line in done.stdout.splitlines()]
+    assert "(1)" not in "".join(shown[2:-1])
+    for command in ("run", "check", "explain", "status", "stop", "schema", "version", "completions", "man"):
+        assert f"OUTRIGGER {command.upper()}" in shown or f"outrigger {command}" in shown
+        _, told, _ = outrigger_says(command, "--help")
+        assert [line for line in told if line.strip() and line.strip() not in shown] == []

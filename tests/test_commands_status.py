@@ -1,7 +1,10 @@
 """`outrigger status`: how the one that runs here is, as a table or for machines."""
 
 import json
+import re
+import signal
 import subprocess
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -37,7 +40,7 @@ def test_the_page_as_a_table(world):
         return text if code == 0 and "draining" in text and "bad_message" in text else ""
 
     lines = wait_until(told, what="a status").splitlines()
-    assert lines[0].startswith("Outrigger ") and lines[0].endswith("generation 2: ready")
+    assert re.fullmatch(r"Outrigger \S+, generation 2, up for \d+ (s|min): ready", lines[0])
     rows = [line.split() for line in lines]
     assert any(row[:2] == ["1", "draining"] for row in rows)
     assert any(line.startswith("last reload ok ") for line in lines)
@@ -46,6 +49,30 @@ def test_the_page_as_a_table(world):
     assert ["bad_message", "1"] in rows
     assert lines[-1].startswith("registry embedded: 0 sessions kept; ")
     stream.close()
+
+
+def test_what_needs_somebody_comes_first(outrigger, pki):
+    soon = datetime.now(UTC) + timedelta(days=5, hours=1)
+    identity = pki.issue("mcp.example.com", common_name="mcp.example.com", not_after=soon)
+    peers = [{"name": "w1", "address": f"127.0.0.1:{free_port()}"}]
+    health = {"health": {"tcp": True, "interval": "200ms", "timeout": "200ms", "unhealthy_threshold": 1}}
+    world = outrigger(peers, {"profile": "generic", "upstreams": {"gateway": health}}, start=False)
+    world.config["listeners"][0]["tls"] = identity.as_config()
+    world.start()
+    expected = [
+        "FAIL  upstream gateway: its only peer is not well: w1 (nobody listens there)",
+        "FAIL  certificate mcp.example.com, shown by listener public, expires in 5 days",
+        "",
+    ]
+
+    def told() -> list[str]:
+        return outrigger_says("status", "--admin", world.admin.removeprefix("http://"))[1].splitlines()[2:5]
+
+    wait_until(lambda: told() == expected, what="both are told")
+    world.write_config({"threads": "many"})
+    world.process.signal(signal.SIGHUP)
+    last = "warn  the last reload was refused, what served before serves on: "
+    wait_until(lambda: told()[2].startswith(last) and "threads: expected" in told()[2], what="the reload is told")
 
 
 def test_by_the_configuration_and_for_machines(world):

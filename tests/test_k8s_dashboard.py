@@ -1,16 +1,25 @@
-"""k8s/monitoring: the dashboard asks for metrics and labels that there are, in words that Prometheus understands."""
+"""k8s/monitoring: dashboard and alerts ask for metrics and labels that there are, in words Prometheus understands."""
 
 import json
 import re
 import subprocess
 
-from harness import JSON, free_port, wait_until
+import pytest
+import yaml
+
+from harness import JSON, free_port, response, wait_until
 from harness.k8s import K8S, Overlay
 from harness.paths import CACHE
+from harness.raw import RawClient
 
 DASHBOARD = json.loads((K8S / "monitoring" / "outrigger.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 EXPRESSIONS = [target["expr"] for panel in PANELS for target in panel["targets"]]
+ALERTS = [
+    rule
+    for group in yaml.safe_load((K8S / "monitoring" / "alerts.yaml").read_text())["spec"]["groups"]
+    for rule in group["rules"]
+]
 #: Reads a JSON list of expressions, writes one of what is wrong with each, or null.
 PARSER = """
 import json, promql_parser, sys
@@ -35,30 +44,78 @@ def wrong(expressions: list[str]) -> list[str | None]:
     )
 
 
-def test_every_series_is_one_that_the_binary_has(outrigger):
-    world = outrigger([f"127.0.0.1:{free_port()}"])
-    # What is counted by reason is there once it has happened.
-    with world.client() as client:
-        assert client.ask("POST", "/mcp", b'{"jsonrpc":"2.0","id":7,"method":"ping"}', JSON).status == 502
+@pytest.fixture
+def has(outrigger, raw_upstream, pki) -> dict[str, set[str]]:
+    """Every series with its labels; what is counted by reason is there once it has happened."""
+    peers = [
+        raw_upstream(lambda one: one.read_request() and one.send(response(500, b"no"))).address,
+        f"127.0.0.1:{free_port()}",
+    ]
+    health = {"health": {"tcp": True, "interval": "200ms", "timeout": "200ms", "unhealthy_threshold": 1}}
+    world = outrigger(peers, {"upstreams": {"gateway": health}}, start=False)
+    secure = f"127.0.0.1:{free_port()}"
+    tls = pki.issue("localhost").as_config()
+    world.config["listeners"].append({"name": "secure", "address": secure, "upstream": "gateway", "tls": tls})
+    world.start()
+    for _ in range(2):
+        with world.client() as client:
+            client.ask("POST", "/mcp", b'{"jsonrpc":"2.0","id":7,"method":"ping"}', JSON)
     with world.client() as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n")
         client.wait_closed()
-    wait_until(lambda: any(name.startswith("outrigger_refused_heads_total{") for name in world.metrics()))
-    has: dict[str, set[str]] = {}
-    for sample in world.metrics():
-        name, _, labels = sample.partition("{")
-        has.setdefault(name, set()).update(re.findall(r"(\w+)=", labels))
-    asked = {name for text in EXPRESSIONS for name in re.findall(r"\boutrigger_\w+", text)}
-    assert len(asked) >= 15
+    with world.client() as client:
+        assert client.ask("POST", "/mcp", b"{", JSON).status == 400
+    with RawClient(secure) as client:
+        client.send(b"GET / HTTP/1.1\r\n\r\n")
+        client.wait_closed()
+    there: dict[str, set[str]] = {}
+
+    def all_there() -> bool:
+        for sample in world.metrics():
+            name, _, labels = sample.partition("{")
+            there.setdefault(name, set()).update(re.findall(r"(\w+)=", labels))
+        counted = ("refused_heads", "normalised", "faults", "tls_handshake_failures")
+        return (
+            all(f"outrigger_{name}_total" in there for name in counted) and "outrigger_upstream_peer_unhealthy" in there
+        )
+
+    wait_until(all_there, what="each was counted")
+    return there
+
+
+def test_every_series_is_one_that_the_binary_has(has):
+    asked = {name for text in EXPRESSIONS for name in names(text)}
+    assert len(asked) >= 20
     assert asked <= set(has)
     for text in EXPRESSIONS:
-        (name,) = set(re.findall(r"\boutrigger_\w+", text))
-        grouped = [label for by in re.findall(r"by \(([^)]*)\)", text) for label in by.split(",")]
-        assert {*re.findall(r"(\w+)=~?\"", text), *grouped} <= has[name] | GIVEN, text
+        (name,) = set(names(text))
+        assert labels(text) <= has[name] | GIVEN, text
+
+
+def test_every_alert_asks_for_what_there_is(has):
+    for alert in ALERTS:
+        text, annotations = alert["expr"], alert["annotations"]
+        assert names(text) and set(names(text)) <= set(has), text
+        assert labels(text) <= {label for name in names(text) for label in has[name]} | GIVEN, text
+        # What its sentence names must have come through the sum.
+        grouped = set(",".join(re.findall(r"by \(([^)]*)\)", text)).split(","))
+        assert set(re.findall(r"\$labels\.(\w+)", annotations["summary"])) <= grouped, text
+        assert annotations["description"] and alert["labels"]["severity"] in ("critical", "warning")
+    assert len({alert["alert"] for alert in ALERTS}) == len(ALERTS) >= 8
+
+
+def names(text: str) -> list[str]:
+    return re.findall(r"\boutrigger_\w+", text)
+
+
+def labels(text: str) -> set[str]:
+    grouped = [label for by in re.findall(r"by \(([^)]*)\)", text) for label in by.split(",")]
+    return {*re.findall(r"(\w+)=~?\"", text), *grouped}
 
 
 def test_prometheus_understands_every_expression():
-    assert wrong(EXPRESSIONS) == [None] * len(EXPRESSIONS)
+    expressions = [*EXPRESSIONS, *(alert["expr"] for alert in ALERTS)]
+    assert wrong(expressions) == [None] * len(expressions)
     assert wrong(["sum by (le (x)"]) != [None], "or this test could not fail"
 
 

@@ -39,6 +39,7 @@ CUSTOM = {
     ),
     "Issuer": ("cert-manager.io/v1", {"ca", "selfSigned"}),
     "PodMonitor": ("monitoring.coreos.com/v1", {"selector", "podMetricsEndpoints"}),
+    "PrometheusRule": ("monitoring.coreos.com/v1", {"groups"}),
 }
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +21,8 @@ def test_the_demonstration_keeps_its_promises_and_leaves_nothing_behind(end, sta
     assert '{"name":"seen","server_id":"demo"}' in shown
     assert "generation 2 is ready" in shown
     assert '"id":3,"error":' in shown and "HTTP 404 after" in shown
+    (status,) = re.findall(r"^   (\S+/outrigger status .*)$", shown, re.M)
+    assert subprocess.run(status.split(), capture_output=True, text=True, check=True).stdout.startswith("Outrigger ")
     folder = Path(re.search(r"^(/.*)/outrigger.yaml$", shown, re.M)[1])
     started = processes_in(folder)
     assert len(started) >= 4, "Outrigger, its worker, a server and a client"

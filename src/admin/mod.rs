@@ -3,6 +3,8 @@
 //! Surprise: while generations overlap, any that still accepts may answer.
 
 mod access;
+mod attention;
+mod certificates;
 mod generations;
 mod metrics;
 mod page;

@@ -1,5 +1,5 @@
 //! `/`: the status page, one document that asks for nothing but `/status`.
-//! Takes its three parts from `page/`, gives HTML and the policy under which a browser runs it.
+//! Takes its parts from `page/`, gives HTML and the policy under which a browser runs it.
 //! Surprise: the policy names the hashes of our own style and script, so that whatever else might get into the page would not run.
 
 use http::StatusCode;
@@ -10,7 +10,8 @@ use openssl::sha::sha256;
 use super::Page;
 
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
+const SCRIPT: &str =
+    concat!(include_str!("page/words.js"), include_str!("page/plots.js"), include_str!("page/page.js"));
 
 static DOCUMENT: Lazy<String> = Lazy::new(|| {
     include_str!("page/index.html").replacen("{style}", STYLE, 1).replacen("{script}", SCRIPT, 1)

@@ -8,12 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Admin, Page, upstreams};
+use super::{Admin, Page, attention, certificates, upstreams};
 use crate::account::Snapshot;
 use crate::config::settings::Listener;
-use crate::material::{Role, Used};
-
-const DAY: i64 = 24 * 60 * 60;
 
 impl Admin {
     pub(super) async fn status(&self) -> Page {
@@ -24,9 +21,10 @@ impl Admin {
         };
         let status = self.supervisor.status();
         let (readiness, ready) = self.readiness().await;
-        let body = json!({
+        let mut body = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "now": now().as_secs_f64(),
+            "began": status.began,
             "generation": self.generation,
             "ready": ready,
             "reasons": readiness["reasons"],
@@ -37,10 +35,11 @@ impl Admin {
             "restarts": status.restarts,
             "listeners": self.app.settings.listeners.iter().map(|each| self.listener(each)).collect::<Vec<_>>(),
             "upstreams": upstreams::full(&self.app),
-            "certificates": certificates(&self.app.certificates),
+            "certificates": self.app.certificates.iter().map(certificates::shown).collect::<Vec<_>>(),
             "members": self.members(),
             "counts": counts(&sum),
         });
+        body["attention"] = attention::of(&body).into();
         Page::json(StatusCode::OK, &body)
     }
 
@@ -71,23 +70,6 @@ impl Admin {
     }
 }
 
-/// One for each certificate, with all who rest on it.
-fn certificates(used: &[Used]) -> Vec<Value> {
-    let now = i64::try_from(now().as_secs()).unwrap_or(i64::MAX);
-    let shown = |one: &Used| {
-        json!({
-            "by": one.by,
-            "role": if one.role == Role::Shown { "shown" } else { "trusted" },
-            "file": one.file,
-            "subject": one.certificate.subject,
-            "serial": one.certificate.serial,
-            "not_after": one.certificate.not_after,
-            "days_left": (one.certificate.not_after - now).div_euclid(DAY),
-        })
-    };
-    used.iter().map(shown).collect()
-}
-
 /// Totals since the supervisor started.
 fn counts(sum: &Snapshot) -> Value {
     let total = |name: &str| sum.number(name, "");
@@ -99,11 +81,12 @@ fn counts(sum: &Snapshot) -> Value {
             *by_status.entry(status.to_owned()).or_default() += number;
         }
     }
-    let faults: Value = sum
-        .numbers("outrigger_faults_total")
-        .filter_map(|(labels, number)| Some(((*labels.first()?).to_owned(), json!(number))))
-        .collect::<serde_json::Map<_, _>>()
-        .into();
+    let by_label = |name: &str| -> Value {
+        let numbers = sum.numbers(name);
+        let named =
+            numbers.filter_map(|(labels, number)| Some(((*labels.first()?).to_owned(), json!(number))));
+        named.collect::<serde_json::Map<_, _>>().into()
+    };
     let duration = sum.histogram("outrigger_request_duration_seconds").map(|histogram| {
         json!({ "buckets": histogram.buckets, "count": histogram.count, "sum": histogram.sum as f64 / 1e9 })
     });
@@ -111,7 +94,9 @@ fn counts(sum: &Snapshot) -> Value {
         "requests": by_status.values().sum::<i64>(),
         "by_status": by_status,
         "by_route": by_route,
-        "faults": faults,
+        "faults": by_label("outrigger_faults_total"),
+        "normalised": by_label("outrigger_normalised_total"),
+        "handshake_failures": by_label("outrigger_tls_handshake_failures_total"),
         "duration_seconds": duration,
         "connections": total("outrigger_connections"),
         "streams": total("outrigger_streams"),

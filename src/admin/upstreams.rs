@@ -8,7 +8,7 @@ use http::StatusCode;
 use prometheus::{IntGaugeVec, Opts, Registry};
 use serde_json::{Value, json};
 
-use super::{Admin, Page};
+use super::{Admin, Page, certificates};
 use crate::app::App;
 use crate::material::{Role, Used};
 use crate::routing::balance::Standing;
@@ -56,15 +56,7 @@ impl Admin {
 /// The certificate that we show to an upstream, and how long it is good; null if we show none.
 fn identity(certificates: &[Used], owner: &str) -> Value {
     let ours = certificates.iter().find(|used| used.by == owner && used.role == Role::Shown);
-    let Some(Used { file, certificate, .. }) = ours else { return Value::Null };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-    json!({
-        "file": file,
-        "subject": certificate.subject,
-        "serial": certificate.serial,
-        "not_after": certificate.not_after,
-        "days_left": (certificate.not_after - now).div_euclid(24 * 60 * 60),
-    })
+    ours.map_or(Value::Null, certificates::shown)
 }
 
 fn of_peer(peer: &Peer) -> Value {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::settings::{Health, Probe, RegistryKind, Settings};
-use crate::material::{Role, Shelf, Used};
+use crate::material::{Nearness, Role, Shelf, Used};
 use crate::registry::{Registry, RegistryError, Store};
 use crate::routing::health::Thresholds;
 use crate::upstream::check::check;
@@ -17,8 +17,6 @@ use crate::upstream::{Upstream, Upstreams};
 
 /// How long Redis may take for the first connection.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// What is that near its end is worth a word.
-const SOON: i64 = 30;
 
 /// One thing that was looked at.
 #[derive(Debug, PartialEq, Eq)]
@@ -153,11 +151,16 @@ async fn write_and_remove(store: &Store) -> Result<Duration, RegistryError> {
 
 fn of_certificate(used: &Used) -> Finding {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
-    let left = (used.certificate.not_after - now).div_euclid(24 * 60 * 60);
+    let Used { by, file, certificate, .. } = used;
+    let near = certificate.nearness(now) != Nearness::Far;
+    let left = match certificate.days_left(now) {
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
+    };
     Finding {
-        verdict: if left < SOON { Verdict::Warning } else { Verdict::Good },
-        what: format!("{}, certificate {}", used.by, used.certificate.subject),
-        text: format!("{left} days left ({})", used.file.display()),
+        verdict: if near { Verdict::Warning } else { Verdict::Good },
+        what: format!("{by}, certificate {}", certificate.subject),
+        text: format!("{left} left ({})", file.display()),
     }
 }
 

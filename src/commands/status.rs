@@ -43,28 +43,35 @@ fn ask(admin: SocketAddr) -> io::Result<String> {
 /// The tables of a `/status`. PURE.
 pub fn text(status: &Value) -> String {
     let counts = &status["counts"];
+    let now = status["now"].as_f64().unwrap_or(0.0);
     let mut out = String::new();
     // Writing into a string cannot fail.
     let _ = writeln!(
         out,
-        "Outrigger {}, generation {}: {}\n\n{} requests, {} in flight, {} connections, {} event streams\n",
+        "Outrigger {}{}, generation {}, up for {}: {}\n",
         word(&status["version"]),
+        status["members"]["me"].as_str().map_or(String::new(), |me| format!(", member {me}")),
         status["generation"],
+        duration(now - status["began"].as_f64().unwrap_or(now)),
         if status["ready"] == true {
             "ready".to_owned()
         } else {
             format!("not ready ({})", list(&status["reasons"]))
         },
-        counts["requests"],
-        counts["in_flight"],
-        counts["connections"],
-        counts["streams"],
+    );
+    out.push_str(&attention(status));
+    let _ = writeln!(
+        out,
+        "{} requests, {} in flight, {} connections, {} event streams\n",
+        counts["requests"], counts["in_flight"], counts["connections"], counts["streams"],
     );
     let tables = [
         generations(status),
         listeners(status),
         peers(status),
-        faults(counts),
+        counted("ERROR", &counts["faults"]),
+        counted("ANSWER MENDED", &counts["normalised"]),
+        counted("HANDSHAKE FAILED", &counts["handshake_failures"]),
         certificates(status),
         members(status),
     ];
@@ -74,6 +81,20 @@ pub fn text(status: &Value) -> String {
     }
     out.push_str(&registry(status));
     out
+}
+
+/// In the words of `outrigger check --deep`.
+fn attention(status: &Value) -> String {
+    let mut lines: Vec<String> = items(&status["attention"])
+        .map(|one| {
+            let verdict = if one["level"] == "bad" { "FAIL" } else { "warn" };
+            format!("{verdict}  {}\n", word(&one["text"]))
+        })
+        .collect();
+    if !lines.is_empty() {
+        lines.push("\n".to_owned());
+    }
+    lines.concat()
 }
 
 type Table = Vec<Vec<String>>;
@@ -134,18 +155,19 @@ fn peers(status: &Value) -> Table {
     table
 }
 
-fn faults(counts: &Value) -> Table {
-    let mut table = heading(&["ERROR", "COUNT"]);
-    let kinds = counts["faults"].as_object().into_iter().flatten();
-    table.extend(
-        kinds.filter(|(_, number)| **number != 0).map(|(kind, number)| vec![kind.clone(), word(number)]),
-    );
+/// What has happened, by kind.
+fn counted(name: &str, numbers: &Value) -> Table {
+    let mut table = heading(&[name, "COUNT"]);
+    let kinds = numbers.as_object().into_iter().flatten().filter(|(_, number)| **number != 0);
+    table.extend(kinds.map(|(kind, number)| vec![kind.clone(), word(number)]));
     table
 }
 
 fn certificates(status: &Value) -> Table {
     let mut table = heading(&["CERTIFICATE", "ROLE", "BY", "DAYS LEFT"]);
-    table.extend(items(&status["certificates"]).map(|one| {
+    let mut soonest: Vec<&Value> = items(&status["certificates"]).collect();
+    soonest.sort_by_key(|one| one["not_after"].as_i64());
+    table.extend(soonest.into_iter().map(|one| {
         vec![word(&one["subject"]), word(&one["role"]), word(&one["by"]), word(&one["days_left"])]
     }));
     table
@@ -235,20 +257,28 @@ mod tests {
     #[test]
     fn a_status_reads_as_tables() {
         let status = json!({
-            "version": "1.2.3", "generation": 2, "ready": true, "now": 1000.0,
+            "version": "1.2.3", "generation": 2, "ready": true, "now": 9000.5, "began": 1000,
             "generations": [
-                { "generation": 1, "state": "draining", "since": 880, "cause": "first start", "connections": 3, "streams": 2 },
-                { "generation": 2, "state": "serving", "since": 990, "cause": "reload", "connections": null, "streams": null },
+                { "generation": 1, "state": "draining", "since": 8880, "cause": "first start", "connections": 3, "streams": 2 },
+                { "generation": 2, "state": "serving", "since": 8990, "cause": "reload", "connections": null, "streams": null },
             ],
-            "last_reload": { "at": 995, "result": "failed", "reason": "line 3: no such key" },
-            "listeners": [], "certificates": [], "members": null,
+            "last_reload": { "at": 8995, "result": "failed", "reason": "line 3: no such key" },
+            "attention": [{ "level": "bad", "text": "certificate a, shown by member, has expired" }, { "level": "warn", "text": "the last reload was refused" }],
+            "listeners": [], "members": { "me": "one", "others": [] },
+            "certificates": [
+                { "subject": "CN=later", "role": "trusted", "by": "member", "not_after": 9, "days_left": 40 },
+                { "subject": "CN=a", "role": "shown", "by": "member", "not_after": 8, "days_left": -1 },
+            ],
             "upstreams": [{ "name": "g", "peers": [{ "name": "w1", "state": "unchecked", "in_flight": 0, "connect_failures_in_a_row": 7 }] }],
             "registry": { "kind": "embedded", "sessions": 4 },
-            "counts": { "requests": 10, "in_flight": 1, "connections": 3, "streams": 2, "faults": { "no_peer": 0 },
+            "counts": { "requests": 10, "in_flight": 1, "connections": 3, "streams": 2, "faults": { "no_peer": 0 }, "normalised": { "status": 3 },
                         "sessions": { "claimed": 4, "released": 0, "lost": 0 } },
         });
         let expected = "\
-Outrigger 1.2.3, generation 2: ready
+Outrigger 1.2.3, member one, generation 2, up for 2 h: ready
+
+FAIL  certificate a, shown by member, has expired
+warn  the last reload was refused
 
 10 requests, 1 in flight, 3 connections, 2 event streams
 
@@ -259,6 +289,16 @@ last reload failed 5 s ago: line 3: no such key
 
 UPSTREAM  PEER  STATE      IN FLIGHT  WHY
 g         w1    unchecked  0          7 connections in a row failed
+
+ANSWER MENDED  COUNT
+status         3
+
+CERTIFICATE  ROLE     BY      DAYS LEFT
+CN=a         shown    member  -1
+CN=later     trusted  member  40
+
+MEMBER  ADDRESS
+one     this one
 
 registry embedded: 4 sessions kept; sessions begun 4, ended 0, lost 0
 ";

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
-use openssl::x509::{X509, X509ExtendedKeyUsage, X509Ref};
+use openssl::nid::Nid;
+use openssl::x509::{X509, X509ExtendedKeyUsage, X509NameEntryRef, X509Ref};
 
 use super::{pem, read, refusal_by_tls};
 
@@ -113,23 +114,66 @@ fn untimely(certificate: &X509Ref, now: &Asn1TimeRef) -> Option<String> {
 /// What an operator asks of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
+    /// What people call it: its common name, else its first DNS name, else the subject.
+    pub name: String,
     pub subject: String,
     /// Hexadecimal, as `openssl x509 -serial` prints it.
     pub serial: String,
-    /// Seconds since 1970.
+    /// Seconds since 1970, as `not_after` is.
+    pub not_before: i64,
     pub not_after: i64,
 }
+
+/// How near its end a certificate is, by the measure of its own life: one that lives for a day is renewed every day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nearness {
+    Far,
+    /// Whoever renews it has missed his time: its last quarter, of a long life the last 30 days.
+    Soon,
+    /// Its last tenth, of a long life the last week.
+    Close,
+    Past,
+}
+
+impl Nearness {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Far => "far",
+            Self::Soon => "soon",
+            Self::Close => "close",
+            Self::Past => "past",
+        }
+    }
+}
+
+pub const DAY: i64 = 24 * 60 * 60;
 
 impl Certificate {
     pub fn is_expired(&self, now: SystemTime) -> bool {
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         i64::try_from(now).is_ok_and(|now| self.not_after < now)
     }
+
+    /// `now`: seconds since 1970.
+    pub fn nearness(&self, now: i64) -> Nearness {
+        let (left, life) = (self.not_after - now, self.not_after - self.not_before);
+        match left {
+            ..0 => Nearness::Past,
+            _ if left < (life / 10).min(7 * DAY) => Nearness::Close,
+            _ if left < (life / 4).min(30 * DAY) => Nearness::Soon,
+            _ => Nearness::Far,
+        }
+    }
+
+    /// Whole days from `now` on; negative once it has expired.
+    pub fn days_left(&self, now: i64) -> i64 {
+        (self.not_after - now).div_euclid(DAY)
+    }
 }
 
 impl fmt::Display for Certificate {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { subject, serial, not_after } = self;
+        let Self { subject, serial, not_after, .. } = self;
         write!(out, "{subject:?} (serial {serial}, valid until ")?;
         match Asn1Time::from_unix(*not_after) {
             Ok(date) => write!(out, "{})", &*date),
@@ -140,16 +184,31 @@ impl fmt::Display for Certificate {
 
 impl From<&X509> for Certificate {
     fn from(certificate: &X509) -> Self {
-        let entries = certificate.subject_name().entries().map(|entry| {
+        let text = |entry: &X509NameEntryRef| String::from_utf8_lossy(entry.data().as_slice()).into_owned();
+        let subject = certificate.subject_name();
+        let entries = subject.entries().map(|entry| {
             let name = entry.object().nid().short_name().unwrap_or("?");
-            format!("{name}={}", String::from_utf8_lossy(entry.data().as_slice()))
+            format!("{name}={}", text(entry))
+        });
+        let whole = entries.collect::<Vec<_>>().join(", ");
+        let common_name = subject.entries_by_nid(Nid::COMMONNAME).last().map(text);
+        let name = common_name.or_else(|| {
+            let names = certificate.subject_alt_names();
+            names.iter().flatten().find_map(|name| name.dnsname().map(str::to_owned))
         });
         let serial = certificate.serial_number().to_bn().and_then(|number| number.to_hex_str());
-        let since = Asn1Time::from_unix(0).and_then(|epoch| epoch.diff(certificate.not_after()));
         Self {
-            subject: entries.collect::<Vec<_>>().join(", "),
+            name: name.unwrap_or_else(|| whole.clone()),
+            subject: whole,
             serial: serial.map(|hex| hex.to_string()).unwrap_or_default(),
-            not_after: since.map_or(0, |since| i64::from(since.days) * 86_400 + i64::from(since.secs)),
+            not_before: unix(certificate.not_before()),
+            not_after: unix(certificate.not_after()),
         }
     }
+}
+
+/// Seconds since 1970.
+fn unix(time: &Asn1TimeRef) -> i64 {
+    let since = Asn1Time::from_unix(0).and_then(|epoch| epoch.diff(time));
+    since.map_or(0, |since| i64::from(since.days) * DAY + i64::from(since.secs))
 }

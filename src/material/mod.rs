@@ -20,7 +20,7 @@ use openssl::ssl::{SslContext, SslContextBuilder, SslMethod};
 use openssl::x509::X509;
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 
-pub use certificate::{Certificate, Chain, Purpose};
+pub use certificate::{Certificate, Chain, DAY, Nearness, Purpose};
 pub use key::{KeyFlaw, read as private_key};
 pub use shelf::{Role, Shelf, Used};
 

@@ -302,9 +302,37 @@ fn the_shelf_reads_once_and_lists_what_is_in_use() {
     let used = shelf.into_used();
     let expected = [("listener a", Role::Shown), ("listener b", Role::Shown), ("listener b", Role::Trusted)];
     assert_eq!(used.iter().map(|used| (used.by.as_str(), used.role)).collect::<Vec<_>>(), expected);
-    let Certificate { subject, serial, not_after } = &used[0].certificate;
-    assert_eq!((subject.as_str(), serial.as_str()), ("O=Example, CN=one", "AB"));
+    let Certificate { name, subject, serial, not_after, .. } = &used[0].certificate;
+    assert_eq!((name.as_str(), subject.as_str(), serial.as_str()), ("one", "O=Example, CN=one", "AB"));
     assert_eq!(Asn1Time::from_unix(*not_after).unwrap().to_string(), leaf.not_after().to_string());
     let text = used[0].certificate.to_string();
     assert_eq!(text, format!("\"O=Example, CN=one\" (serial AB, valid until {})", leaf.not_after()));
+}
+
+#[test]
+fn what_is_near_is_told_by_its_own_life() {
+    let lives = |days: i64| Certificate {
+        name: String::new(),
+        subject: String::new(),
+        serial: String::new(),
+        not_before: 0,
+        not_after: days * DAY,
+    };
+    let at_end = |days: i64, left: i64| lives(days).nearness(days * DAY - left);
+    for (days, left, expected) in [
+        (365, 31 * DAY, Nearness::Far),
+        (365, 29 * DAY, Nearness::Soon),
+        (365, 8 * DAY, Nearness::Soon),
+        (365, 6 * DAY, Nearness::Close),
+        (90, 25 * DAY, Nearness::Far),
+        (90, 20 * DAY, Nearness::Soon),
+        (1, DAY - 1, Nearness::Far),
+        (1, DAY / 5, Nearness::Soon),
+        (1, DAY / 20, Nearness::Close),
+        (1, 0, Nearness::Close),
+        (1, -1, Nearness::Past),
+    ] {
+        assert_eq!(at_end(days, left), expected, "{left} s left of {days} days");
+    }
+    assert_eq!((lives(10).days_left(DAY + 1), lives(10).days_left(10 * DAY + 1)), (8, -1));
 }

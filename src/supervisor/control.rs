@@ -56,6 +56,8 @@ pub struct Start {
 /// What a worker shows on behalf of the supervisor. Times are seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
+    /// When the supervisor began.
+    pub began: u64,
     pub reloads_ok: u64,
     pub reloads_failed: u64,
     pub last_reload: Option<Reloaded>,

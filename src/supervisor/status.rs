@@ -12,6 +12,7 @@ use super::state::{Child, Phase, State};
 pub fn of(state: &State, unix: &dyn Fn(Duration) -> u64) -> Status {
     let counts = &state.counts;
     Status {
+        began: unix(Duration::ZERO),
         reloads_ok: counts.reloads_ok,
         reloads_failed: counts.reloads_failed,
         last_reload: counts.last_reload.as_ref().map(|reload| Reloaded {

@@ -31,6 +31,8 @@ class Browser:
         self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        # The page before may be asking an Outrigger that has gone, and complain of it.
+        self._driver.get("about:blank")
         self.complaints()
         self._driver.get(url)
 

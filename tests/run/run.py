@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness import Outrigger, free_port  # noqa: E402
 from harness.mcp import SERVER_KINDS, McpServers, SdkClient  # noqa: E402
+from harness.paths import outrigger_binary  # noqa: E402
 
 #: What curl sends: `$mcp` is the URL and `$id` the session, so that each command can be read, and copied.
 HELLO = (
@@ -108,6 +109,7 @@ def show(servers: McpServers, world: Outrigger, client: SdkClient) -> None:
 
     say("All of it stays up. Try")
     print(f"   {world.admin}/ in a browser: the status page")
+    print(f"   {outrigger_binary()} status --admin {world.admin.removeprefix('http://')}")
     print(f"   curl -s {world.admin}/readyz | jq")
     print(f"   curl -s {world.admin}/metrics | grep ^outrigger")
     print(f"   tail -f {world.process.err}")

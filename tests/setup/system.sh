@@ -6,7 +6,7 @@ set -euo pipefail
 wanted=(
     cmake:cmake perl:perl make:make gcc:gcc g++:g++ pkg-config:pkg-config git:git curl:curl jq:jq flock:util-linux
     python3:python3 redis-server:redis-server redis-sentinel:redis-sentinel ip:iproute2 nginx:nginx-light wrk:wrk nghttp:nghttp2-client h2load:nghttp2-client
-    openssl:openssl chromium:chromium chromedriver:chromium-driver systemd-analyze:systemd bwrap:bubblewrap
+    openssl:openssl chromium:chromium chromedriver:chromium-driver systemd-analyze:systemd bwrap:bubblewrap groff:groff-base
 )
 
 if ! command -v cargo >/dev/null && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
