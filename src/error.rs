@@ -36,7 +36,6 @@ pub enum Fault {
     /// It takes none from this page (`allowed_origins`).
     OriginNotAllowed,
     TooManyFields,
-    TooManyConnections,
     /// The owner is gone, or never was in this scope.
     SessionLost,
     /// The same, of a task.
@@ -93,7 +92,7 @@ impl Fault {
             }
             Self::AnswerBroken | Self::AnswerSilent => Blame::Upstream,
             Self::Redirected => Blame::Upstream,
-            Self::TooManyConnections | Self::RegistryUnavailable => Blame::Outrigger,
+            Self::RegistryUnavailable => Blame::Outrigger,
             Self::OwnerUnreachable | Self::ForwardedTwice => Blame::Outrigger,
         }
     }
@@ -118,7 +117,7 @@ impl Fault {
             | Self::MalformedAnswer
             | Self::AnswerBroken
             | Self::Redirected => 502,
-            Self::TooManyConnections | Self::RegistryUnavailable | Self::OwnerUnreachable => 503,
+            Self::RegistryUnavailable | Self::OwnerUnreachable => 503,
             Self::ConnectTimeout | Self::FirstByteTimeout | Self::AnswerSilent => 504,
             Self::ForwardedTwice => 508,
         }
@@ -155,7 +154,6 @@ impl Fault {
             Self::HostNotAllowed => "Requests for this host are not allowed here",
             Self::OriginNotAllowed => "Requests from this origin are not allowed here",
             Self::TooManyFields => "Too many header fields",
-            Self::TooManyConnections => "Too many connections",
             Self::SessionLost => "Session not found; initialize again",
             Self::TaskLost => "Task not found",
             Self::RegistryUnavailable => "The session registry is unavailable; try again",
@@ -192,7 +190,6 @@ impl Fault {
             Self::HostNotAllowed => "host_not_allowed",
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::TooManyFields => "too_many_fields",
-            Self::TooManyConnections => "too_many_connections",
             Self::SessionLost => "session_lost",
             Self::TaskLost => "task_lost",
             Self::RegistryUnavailable => "registry_unavailable",
@@ -221,19 +218,15 @@ impl Fault {
 
     /// `Retry-After` in seconds, where waiting helps.
     pub fn retry_after(&self) -> Option<u32> {
-        let helps = matches!(
-            self,
-            Self::TooManyConnections | Self::RegistryUnavailable | Self::OwnerUnreachable | Self::NoPeer
-        );
+        let helps = matches!(self, Self::RegistryUnavailable | Self::OwnerUnreachable | Self::NoPeer);
         helps.then_some(1)
     }
 
     /// What another member says has failed behind it, by [`Self::kind`]. What it cannot have said is no answer.
     pub fn of_member(kind: &str) -> Self {
-        const BEHIND: [Fault; 9] = [
+        const BEHIND: [Fault; 8] = [
             Fault::SessionLost,
             Fault::ForwardedTwice,
-            Fault::TooManyConnections,
             Fault::NoPeer,
             Fault::ConnectTimeout,
             Fault::TlsHandshake,
@@ -267,7 +260,6 @@ mod tests {
             HostNotAllowed,
             OriginNotAllowed,
             TooManyFields,
-            TooManyConnections,
             SessionLost,
             TaskLost,
             RegistryUnavailable,

@@ -101,13 +101,12 @@ pub(crate) async fn send(
     Ok(())
 }
 
-/// A client that is too slow, one of too many, or one whose next request could not be found is not kept.
+/// A client that is too slow, or whose next request could not be found, is not kept.
 fn closes(fault: &Fault) -> bool {
     matches!(
         fault,
         Fault::BodyTooSlow
             | Fault::BrokenFraming
-            | Fault::TooManyConnections
             | Fault::TooManyFields
             | Fault::AmbiguousPath
             | Fault::NoHost
