@@ -59,7 +59,6 @@ impl Exchange<'_> {
         passage.opening.end(self).await;
         match outcome {
             Ok(Reuse::Yes) => {
-                http.respect_keepalive();
                 if let Some(stream) = http.reuse().await {
                     self.keep(&source, stream);
                 }
