@@ -175,6 +175,10 @@ impl Outward {
                 (Bytes::new(), None)
             }
         };
+        if read == Read::Broken {
+            // What leaves is all there is, whatever length was promised.
+            head.insert_header(header::CONTENT_LENGTH, first.len())?;
+        }
         let unframed = !is_bodiless(&head) && !head.headers.contains_key(header::CONTENT_LENGTH);
         if unframed && client == http::Version::HTTP_11 {
             head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
