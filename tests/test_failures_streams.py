@@ -174,7 +174,31 @@ def test_no_comment_is_written_into_an_event(stage, protocol):
         connection.wait_closed()
 
     with stage.playing(script), stage.client(protocol) as client:
-        assert b"".join(read_all(begin(client))) == ANSWER
+        whole = b"".join(read_all(begin(client)))
+        assert ANSWER in whole and whole.replace(COMMENT, b"") == ANSWER
+
+
+HOLLOW = event({"jsonrpc": "2.0", "id": 7, "result": {}})
+
+
+@BOTH
+@pytest.mark.parametrize("cut", [len(HOLLOW), 1, 30])
+def test_an_answer_of_nothing_masks_a_failure_here_too(stage, protocol, cut):
+    pieces = [HOLLOW[at : at + cut] for at in range(0, len(HOLLOW), cut)]
+    events = [PROGRESS, *pieces, PROGRESS]
+    with stage.playing(streaming(*events, end="orderly")), stage.client(protocol) as client:
+        whole = client.ask("POST", MCP, call("tools/call"), JSON).body
+    assert whole.startswith(PROGRESS + b"data: ") and whole.endswith(b"\n\n" + PROGRESS)
+    error = json.loads(whole[len(PROGRESS) + 6 : -len(PROGRESS)])
+    assert (error["jsonrpc"], error["id"], error["error"]["code"]) == ("2.0", 7, -32603)
+
+
+@BOTH
+def test_unless_it_answers_another_or_may_be_one_of_nothing(stage, protocol):
+    other = event({"jsonrpc": "2.0", "id": 8, "result": {}})
+    for method, events in [("tools/call", [other, ANSWER]), ("ping", [HOLLOW]), ("vendor/thing", [HOLLOW])]:
+        with stage.playing(streaming(*events, end="orderly")), stage.client(protocol) as client:
+            assert client.ask("POST", MCP, call(method), JSON).body == b"".join(events)
 
 
 @BOTH

@@ -7,7 +7,7 @@
 //!
 //! Only answers to requests, and of these only JSON and bodies that will be replaced: until they end, at most [`HOLD`] bytes. A longer
 //! answer leaves as soon as these begin like one (`result` or `error` has begun, after an id, if any, that is the caller's or can be
-//! mended); what comes behind them is watched by a [`Tail`]. Event streams are never held.
+//! mended); what comes behind them is watched by a [`Tail`]. Of event streams nothing is held here ([`sse`](super::sse)).
 
 mod answer;
 mod content;

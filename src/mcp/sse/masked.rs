@@ -1,4 +1,4 @@
-//! Failures masked on an HTTP+SSE stream: ContextForge makes `"result":{}` of whatever failed (IBM/mcp-context-forge#3365, on SSE to this day).
+//! Failures masked on an event stream: ContextForge makes `"result":{}` of whatever failed (IBM/mcp-context-forge#3365, on SSE to this day).
 //! Takes the stream's bytes as they arrive, cut anywhere, gives them back in pieces; a hollow answer is a piece of its own, to be repaired by
 //! whoever knows what the client had asked. Surprise: only the bytes of an unfinished short event are held, and no client could read that.
 
@@ -97,6 +97,11 @@ impl Masked {
         push_pass(&mut pieces, bytes.slice(left..begin));
         self.held.extend_from_slice(&bytes[begin..]);
         pieces
+    }
+
+    /// Nothing is held back.
+    pub fn is_open(&self) -> bool {
+        self.held.is_empty()
     }
 
     /// The stream ended: whatever is still held.
