@@ -1,5 +1,6 @@
 """Event streams end honestly: with an error where the client would wait for ever, with a cut where it can resume."""
 
+import gzip
 import json
 import threading
 import time
@@ -199,6 +200,31 @@ def test_unless_it_answers_another_or_may_be_one_of_nothing(stage, protocol):
     for method, events in [("tools/call", [other, ANSWER]), ("ping", [HOLLOW]), ("vendor/thing", [HOLLOW])]:
         with stage.playing(streaming(*events, end="orderly")), stage.client(protocol) as client:
             assert client.ask("POST", MCP, call(method), JSON).body == b"".join(events)
+
+
+CODED = gzip.compress(ANSWER)
+
+
+@BOTH
+@pytest.mark.parametrize(("method", "path"), [("POST", MCP), ("GET", MCP), ("GET", "/sse")])
+def test_a_stream_that_cannot_be_read_is_left_alone(stage, protocol, method, path):
+    """Nobody asked for a coding. No comment fits between events that nobody sees, and nothing waits for their ends."""
+    go_on = threading.Event()
+
+    def script(connection):
+        connection.read_request()
+        connection.send(event_stream_head({"Content-Encoding": "gzip"}))
+        time.sleep(KEEPALIVE * 2)
+        connection.send(chunk(CODED[:20]))
+        assert go_on.wait(10)
+        connection.send(chunk(CODED[20:]) + LAST_CHUNK)
+        connection.wait_closed()
+
+    with stage.playing(script), stage.client(protocol) as client:
+        answer = begin(client, call("tools/call") if method == "POST" else b"", method, path)
+        assert answer.read_piece() == CODED[:20]
+        go_on.set()
+        assert b"".join(read_all(answer)) == CODED[20:]
 
 
 @BOTH

@@ -61,8 +61,9 @@ pub struct Answered<'a> {
 }
 
 impl Answered<'_> {
+    /// One whose events can be told apart.
     fn is_event_stream(&self) -> bool {
-        self.content_type.kind == Kind::EventStream
+        self.content_type.kind == Kind::EventStream && !self.is_coded
     }
 }
 
@@ -158,14 +159,18 @@ fn as_it_is(answered: &Answered<'_>) -> Verdict {
 }
 
 fn success(asked: &Asked, answered: &Answered<'_>, statuses: Statuses) -> Verdict {
-    if answered.is_coded {
-        return Verdict::Pass { status: answered.status };
-    }
+    let refused = |why, detail| refused(asked, answered, statuses, why, detail);
     if answered.is_event_stream() {
         return Verdict::Watch;
     }
+    if answered.is_coded {
+        return match answered.content_type.kind {
+            // It may be an answer; nobody here can tell.
+            Kind::Json | Kind::EventStream => Verdict::Pass { status: answered.status },
+            Kind::Words(_) | Kind::Opaque | Kind::Unsaid => refused(Why::ContentType, None),
+        };
+    }
     let Body::Read(body, extent) = answered.body else { return Verdict::Hold };
-    let refused = |why, detail| refused(asked, answered, statuses, why, detail);
     if answered.content_type.kind != Kind::Json {
         return match body.trim_ascii() {
             b"" if extent == Extent::Whole => refused(Why::Empty, None),

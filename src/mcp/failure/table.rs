@@ -31,6 +31,7 @@ const TABLE: &[Row] = &[
     (200, JSON, r#"[{"id":1,"result":{}},{"id":2,"result":{}}]"#,  ["200 no_answer_object", "as it is", "202 silent", "as it is", "as it is"]),
     (200, SSE,  "",                                                ["watched", "as it is", "watched", "watched", "watched"]),
     (200, "gzip", "\u{1f}\u{8b}",                                  ["as it is", "as it is", "202 silent", "as it is", "as it is"]),
+    (200, "gzip, a stream", "\u{1f}\u{8b}",                        ["as it is", "as it is", "202 silent", "as it is", "as it is"]),
 
     // Answers under a wrong id.
     (200, JSON, r#"{"jsonrpc":"2.0","id":null,"result":{"a":1}}"#, ["its id", "as it is", "202 silent", "200 no_answer_object", "as it is"]),
@@ -56,6 +57,7 @@ const TABLE: &[Row] = &[
     (200, JSON, PAGE,                                              ["502 answer_not_json", "as it is", "202 silent", "502 answer_not_json", "as it is"]),
     (200, JSON, "",                                                ["502 empty_answer", "as it is", "202 silent", "502 empty_answer", "as it is"]),
     (200, NONE, "",                                                ["502 empty_answer", "as it is", "202 silent", "502 empty_answer", "as it is"]),
+    (200, "gzip, a page", "\u{1f}\u{8b}",                          ["502 content_type", "as it is", "202 silent", "502 content_type", "as it is"]),
     (200, HTML, PAGE,                                              ["502 content_type", "as it is", "202 silent", "502 content_type", "as it is"]),
     (200, TEXT, RESULT,                                            ["502 content_type", "as it is", "202 silent", "502 content_type", "as it is"]),
     (200, NONE, RESULT,                                            ["502 content_type", "as it is", "202 silent", "502 content_type", "as it is"]),
@@ -111,9 +113,14 @@ fn asked(caller: &Caller, by_stream: bool) -> Asked {
 }
 
 fn answered<'a>(status: u16, content_type: &'a str, body: Body<'a>) -> Answered<'a> {
-    let (is_coded, has_location) = (content_type == "gzip", content_type == "location");
-    let named = (!is_coded && !has_location && !content_type.is_empty()).then_some(content_type);
-    let content_type = ContentType::of(if is_coded { Some(JSON) } else { named });
+    let (is_coded, has_location) = (content_type.starts_with("gzip"), content_type == "location");
+    let content_type = ContentType::of(match content_type {
+        "gzip" => Some(JSON),
+        "gzip, a page" => Some(HTML),
+        "gzip, a stream" => Some(SSE),
+        "location" | NONE => None,
+        named => Some(named),
+    });
     Answered { status, content_type, is_coded, has_location, retry_after: None, body }
 }
 
