@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import JSON, LAST_CHUNK, chunk, event, event_stream_head
+from harness import JSON, LAST_CHUNK, Outrigger, RawUpstream, chunk, event, event_stream_head, request
 from harness.stage import BOTH, MCP, a_stage, call, read_all, read_cut, result
 
 #: Seconds of silence until a comment comes.
@@ -225,6 +225,32 @@ def test_a_stream_that_cannot_be_read_is_left_alone(stage, protocol, method, pat
         assert answer.read_piece() == CODED[:20]
         go_on.set()
         assert b"".join(read_all(answer)) == CODED[20:]
+
+
+@pytest.mark.long
+def test_a_stream_whose_machine_is_gone_ends_like_any_other(namespaces, tmp_path):
+    """Packets vanish, and nobody is told; our own comments would keep the client waiting for ever."""
+
+    def script(connection):
+        connection.read_request()
+        connection.send(event_stream_head() + chunk(PROGRESS))
+        connection.wait_closed()
+
+    place = namespaces.place("pod-one")
+    upstream = RawUpstream(script, host=namespaces.redis_host)
+    keepalive = {"timeouts": {"stream_keepalive": "1s"}}
+    world = Outrigger(tmp_path, [upstream.address], keepalive, host=place.front, launcher=place.launcher)
+    try:
+        with world.client() as client:
+            client.send(request("POST", MCP, call("tools/call"), JSON))
+            assert client.read_head().status == 200
+            assert client.read_chunk() == PROGRESS
+            namespaces.cut_off(0)
+            got = b"".join(iter(lambda: client.read_chunk(patience=60), b""))
+            assert json.loads(got.replace(COMMENT, b"")[21:])["id"] == 7
+    finally:
+        world.end()
+        upstream.close()
 
 
 @BOTH
