@@ -44,6 +44,8 @@ pub struct Asked {
     pub in_session: bool,
     /// HTTP+SSE: its answer comes by the session's stream, and HTTP only says that it was taken.
     pub by_stream: bool,
+    /// It asks where HTTP+SSE is spoken for Streamable HTTP; by a status of failure its client learns to open the stream instead.
+    pub tries_transport: bool,
     /// A client of its era can resume an event stream by the id of the last event.
     pub can_resume: bool,
 }
@@ -78,7 +80,8 @@ pub enum Body<'a> {
 pub enum Statuses {
     #[default]
     Preserve,
-    /// 200, but for 401, 403 and a session's 404, by which clients authenticate and initialise again.
+    /// 200, but for what clients act on: 401, 403 and a session's 404, by which they authenticate and initialise again, and whatever
+    /// tells them which transport is spoken.
     Ok,
 }
 
@@ -124,7 +127,8 @@ pub fn decide(asked: &Asked, answered: &Answered<'_>, statuses: Statuses) -> Ver
 
 /// HTTP status for a request that failed with `status`.
 pub fn status_outward(asked: &Asked, status: u16, statuses: Statuses) -> u16 {
-    let acted_on = matches!(status, 401 | 403) || (status == 404 && asked.in_session);
+    let acted_on =
+        matches!(status, 401 | 403) || (status == 404 && asked.in_session) || asked.tries_transport;
     let owed = !asked.caller.ids().is_empty();
     match statuses {
         // Where the answer comes by a stream, 200 would say that it will come.

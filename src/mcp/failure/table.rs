@@ -109,7 +109,14 @@ fn kinds() -> [(Caller, bool); 5] {
 
 fn asked(caller: &Caller, by_stream: bool) -> Asked {
     let method = matches!(caller, Caller::Request(_)).then(|| "tools/call".to_owned());
-    Asked { caller: caller.clone(), method, in_session: true, by_stream, can_resume: true }
+    Asked {
+        caller: caller.clone(),
+        method,
+        in_session: true,
+        by_stream,
+        can_resume: true,
+        ..Asked::default()
+    }
 }
 
 fn answered<'a>(status: u16, content_type: &'a str, body: Body<'a>) -> Answered<'a> {
@@ -203,6 +210,7 @@ fn statuses_that_become_200() {
     let in_session = asked(&request, false);
     let outside = Asked { in_session: false, ..in_session.clone() };
     let by_stream = asked(&request, true);
+    let trying = Asked { tries_transport: true, ..in_session.clone() };
     assert_eq!(of(&in_session, 500, JSON, ERROR),  "as it is, but 200");
     assert_eq!(of(&in_session, 400, JSON, SERVER_ERROR), "its id, 200");
     assert_eq!(of(&in_session, 502, HTML, PAGE),   "200 status");
@@ -215,6 +223,7 @@ fn statuses_that_become_200() {
     assert_eq!(of(&in_session, 404, JSON, SERVER_ERROR), "its id");
     assert_eq!(of(&outside,    404, JSON, DETAIL), "200 status");
     assert_eq!(of(&by_stream,  500, JSON, DETAIL), "500 status");
+    assert_eq!(of(&trying,     405, JSON, DETAIL), "405 status");
     assert_eq!(of(&asked(&Caller::Silent, false), 500, JSON, DETAIL), "500 silent");
     assert_eq!(of(&asked(&Caller::Bare, false), 500, JSON, DETAIL), "as it is");
 }
