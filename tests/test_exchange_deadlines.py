@@ -226,7 +226,7 @@ def test_a_connection_without_a_request_is_closed(stage, protocol):
 
 
 def test_what_an_upstream_says_of_a_body_that_it_does_not_take_is_heard(outrigger, raw_upstream):
-    """Servers refuse by the head alone (no token, too large); some close on the rest of the body, some leave it lying."""
+    """Servers refuse by the head alone (no token, too large); some close on the rest of the body, some let it lie."""
     refusal = response(401, {"detail": "expired"}, {"WWW-Authenticate": "Bearer"})
     release = threading.Event()
 

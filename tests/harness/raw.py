@@ -216,9 +216,7 @@ class RawUpstream:
     else it raises is raised again by `close()`, which the fixture calls, so that it fails the test.
     """
 
-    def __init__(
-        self, *scripts: Script, tls: ssl.SSLContext | None = None, port: int = 0, host: str = "127.0.0.1"
-    ):
+    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None, port: int = 0, host: str = "127.0.0.1"):
         self.connections: list[Connection] = []
         self.failed_handshakes: list[OSError] = []
         self._lock = threading.Lock()
