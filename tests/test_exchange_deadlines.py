@@ -225,6 +225,31 @@ def test_a_connection_without_a_request_is_closed(stage, protocol):
         fresh.wait_closed()
 
 
+def test_what_an_upstream_says_of_a_body_that_it_does_not_take_is_heard(outrigger, raw_upstream):
+    """Servers refuse by the head alone (no token, too large); some close on the rest of the body, some let it lie."""
+    refusal = response(401, {"detail": "expired"}, {"WWW-Authenticate": "Bearer"})
+    release = threading.Event()
+
+    def closing(connection):
+        connection.read_head()
+        connection.send(refusal)
+
+    def leaving(connection):
+        closing(connection)
+        release.wait(PATIENCE)
+
+    body = call("tools/call", x="x" * (16 << 20))
+    upstream = raw_upstream(closing, leaving, answering(response(200, result(ok=True))))
+    world = outrigger([upstream.address], {"timeouts": {"write": "600ms"}, "limits": {"body": "64MiB"}})
+    with world.client() as client:
+        for _ in ("closing", "leaving"):
+            reply = client.ask("POST", MCP, body, JSON)
+            assert (reply.status, reply.json["id"], reply.header("www-authenticate")) == (401, 7, "Bearer")
+        assert client.ask("POST", MCP, call("tools/call"), JSON).json == result(ok=True)
+        release.set()
+    assert len(upstream.connections) == 3, "no other request lies behind half of one"
+
+
 def test_an_upstream_that_does_not_take_the_request_is_given_up(outrigger, raw_upstream):
     release = threading.Event()
     upstream = raw_upstream(lambda connection: release.wait(PATIENCE))

@@ -81,6 +81,18 @@ def test_a_long_answer_does_not_wait_for_its_end(stage, protocol):
 
 
 @BOTH
+@pytest.mark.parametrize("id", [7, "server-error"])
+def test_an_error_that_is_shorter_than_promised_arrives_whole(stage, protocol, id):
+    """Its status tells more than that its body breaks off, and here the body does, too."""
+    error = {"jsonrpc": "2.0", "id": id, "error": {"code": -32602, "message": "Unknown tool"}}
+    begun = response(400, error, {"Content-Length": "200"})
+    with stage.playing(ending(begun), answering(HEALTHY)), stage.client(protocol) as client:
+        answer = client.ask("POST", MCP, call("tools/call"), JSON)
+        assert (answer.status, answer.json) == (400, {**error, "id": 7})
+        assert client.ask("POST", "/servers/s2/mcp", call("tools/call"), JSON).json == result(a="healthy")
+
+
+@BOTH
 def test_a_short_answer_that_drips_arrives_whole(stage, protocol):
     body = json.dumps(result(a="b" * 500)).encode()
 

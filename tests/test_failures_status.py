@@ -1,6 +1,7 @@
 """`errors.status: ok`: failed requests come with HTTP 200, for clients that drop their session at any other status.
 
-401, 403 and a session's 404 stay what they are, because clients act on them; so does what is no request.
+401, 403 and a session's 404 stay what they are, because clients act on them; so does what tells them which transport a
+server speaks, and what is no request.
 """
 
 import pytest
@@ -62,6 +63,15 @@ def test_a_failure_of_our_own(stage, protocol):
 def test_what_is_answered_elsewhere_or_not_at_all_keeps_its_status(stage, protocol, method, path, body):
     with stage.playing(answering(response(500, {"detail": "x"}))), stage.client(protocol) as client:
         assert client.ask(method, path, body, JSON).status == 500
+
+
+@BOTH
+def test_a_client_that_tries_the_newer_transport_first_is_told_to_open_a_stream(stage, protocol):
+    """It POSTs where HTTP+SSE is spoken, and asks for the stream once that fails with 4xx (2025-03-26, transports)."""
+    refusal = response(405, {"detail": "Method Not Allowed"}, {"Allow": "GET"})
+    with stage.playing(answering(refusal)), stage.client(protocol) as client:
+        reply = client.ask("POST", "/servers/s1/sse", call("initialize"), JSON)
+        assert (reply.status, reply.header("allow"), reply.json["id"]) == (405, "GET", 7)
 
 
 @BOTH

@@ -1,12 +1,13 @@
 """Event streams end honestly: with an error where the client would wait for ever, with a cut where it can resume."""
 
+import gzip
 import json
 import threading
 import time
 
 import pytest
 
-from harness import JSON, LAST_CHUNK, chunk, event, event_stream_head
+from harness import JSON, LAST_CHUNK, Outrigger, RawUpstream, chunk, event, event_stream_head, request
 from harness.stage import BOTH, MCP, a_stage, call, read_all, read_cut, result
 
 #: Seconds of silence until a comment comes.
@@ -174,7 +175,82 @@ def test_no_comment_is_written_into_an_event(stage, protocol):
         connection.wait_closed()
 
     with stage.playing(script), stage.client(protocol) as client:
-        assert b"".join(read_all(begin(client))) == ANSWER
+        whole = b"".join(read_all(begin(client)))
+        assert ANSWER in whole and whole.replace(COMMENT, b"") == ANSWER
+
+
+HOLLOW = event({"jsonrpc": "2.0", "id": 7, "result": {}})
+
+
+@BOTH
+@pytest.mark.parametrize("cut", [len(HOLLOW), 1, 30])
+def test_an_answer_of_nothing_masks_a_failure_here_too(stage, protocol, cut):
+    pieces = [HOLLOW[at : at + cut] for at in range(0, len(HOLLOW), cut)]
+    events = [PROGRESS, *pieces, PROGRESS]
+    with stage.playing(streaming(*events, end="orderly")), stage.client(protocol) as client:
+        whole = client.ask("POST", MCP, call("tools/call"), JSON).body
+    assert whole.startswith(PROGRESS + b"data: ") and whole.endswith(b"\n\n" + PROGRESS)
+    error = json.loads(whole[len(PROGRESS) + 6 : -len(PROGRESS)])
+    assert (error["jsonrpc"], error["id"], error["error"]["code"]) == ("2.0", 7, -32603)
+
+
+@BOTH
+def test_unless_it_answers_another_or_may_be_one_of_nothing(stage, protocol):
+    other = event({"jsonrpc": "2.0", "id": 8, "result": {}})
+    for method, events in [("tools/call", [other, ANSWER]), ("ping", [HOLLOW]), ("vendor/thing", [HOLLOW])]:
+        with stage.playing(streaming(*events, end="orderly")), stage.client(protocol) as client:
+            assert client.ask("POST", MCP, call(method), JSON).body == b"".join(events)
+
+
+CODED = gzip.compress(ANSWER)
+
+
+@BOTH
+@pytest.mark.parametrize(("method", "path"), [("POST", MCP), ("GET", MCP), ("GET", "/sse")])
+def test_a_stream_that_cannot_be_read_is_left_alone(stage, protocol, method, path):
+    """Nobody asked for a coding. No comment fits between events that nobody sees, and nothing waits for their ends."""
+    go_on = threading.Event()
+
+    def script(connection):
+        connection.read_request()
+        connection.send(event_stream_head({"Content-Encoding": "gzip"}))
+        time.sleep(KEEPALIVE * 2)
+        connection.send(chunk(CODED[:20]))
+        assert go_on.wait(10)
+        connection.send(chunk(CODED[20:]) + LAST_CHUNK)
+        connection.wait_closed()
+
+    with stage.playing(script), stage.client(protocol) as client:
+        answer = begin(client, call("tools/call") if method == "POST" else b"", method, path)
+        assert answer.read_piece() == CODED[:20]
+        go_on.set()
+        assert b"".join(read_all(answer)) == CODED[20:]
+
+
+@pytest.mark.long
+def test_a_stream_whose_machine_is_gone_ends_like_any_other(namespaces, tmp_path):
+    """Packets vanish, and nobody is told; our own comments would keep the client waiting for ever."""
+
+    def script(connection):
+        connection.read_request()
+        connection.send(event_stream_head() + chunk(PROGRESS))
+        connection.wait_closed()
+
+    place = namespaces.place("pod-one")
+    upstream = RawUpstream(script, host=namespaces.redis_host)
+    keepalive = {"timeouts": {"stream_keepalive": "1s"}}
+    world = Outrigger(tmp_path, [upstream.address], keepalive, host=place.front, launcher=place.launcher)
+    try:
+        with world.client() as client:
+            client.send(request("POST", MCP, call("tools/call"), JSON))
+            assert client.read_head().status == 200
+            assert client.read_chunk() == PROGRESS
+            namespaces.cut_off(0)
+            got = b"".join(iter(lambda: client.read_chunk(patience=60), b""))
+            assert json.loads(got.replace(COMMENT, b"")[21:])["id"] == 7
+    finally:
+        world.end()
+        upstream.close()
 
 
 @BOTH

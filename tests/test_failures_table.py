@@ -36,6 +36,7 @@ ROWS = {
     "an error": (200, ERROR, {}, 200, SAME),
     "created": (201, result(a=1), {}, 201, SAME),
     "coded": (200, b"\x1f\x8b\x08\x00", {**AS_JSON, "Content-Encoding": "gzip"}, 200, SAME),
+    "a page, coded": (200, b"\x1f\x8b\x08\x00", {**HTML, "Content-Encoding": "gzip"}, 502, "text/html in place of"),
     "elsewhere": (307, "", {"Location": "/mcp/"}, 307, SAME),
     "id null": (200, bare(result(a=1), id=None), {}, 200, MENDED),
     "no id": (200, bare(result(a=1), id=...), {}, 200, MENDED),

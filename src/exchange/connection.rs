@@ -155,7 +155,11 @@ enum Watch {
     Over,
 }
 
-/// One write, then the head of the final answer within `first_byte`; the client's going away ends the wait.
+/// How long is waited for what an upstream says of a request that it would not take whole; it has said so already, or never will.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
+/// One write, then the head of the final answer within `first_byte`. An upstream that refuses a request by its head need not take the
+/// body: its answer counts, but its connection carries no other request.
 pub(crate) async fn receive(
     session: &mut Session,
     app: &App,
@@ -163,19 +167,40 @@ pub(crate) async fn receive(
     wire: &[u8],
     first_byte: Duration,
 ) -> Result<(Http1, Box<ResponseHeader>), Failed> {
-    let timeouts = &app.settings.timeouts;
+    let untaken = write(&mut stream, wire, app.settings.timeouts.write).await.err();
+    let mut http = Http1::new(stream);
+    let patience = if untaken.is_some() { LAST_WORD } else { first_byte };
+    match (read_head(session, &mut http, patience).await, untaken) {
+        (Ok(head), untaken) => {
+            if untaken.is_none() {
+                http.respect_keepalive();
+            }
+            Ok((http, head))
+        }
+        (Err(Failed::ClientGone), _) => Err(Failed::ClientGone),
+        (Err(failed), untaken) => Err(untaken.map_or(failed, Failed::Write)),
+    }
+}
+
+async fn write(stream: &mut Stream, wire: &[u8], patience: Duration) -> Result<(), String> {
     let writing = async {
         stream.write_all(wire).await?;
         stream.flush().await
     };
-    match tokio::time::timeout(timeouts.write, writing).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(Failed::Write(error.to_string())),
-        Err(_) => return Err(Failed::Write("not taken in time".to_string())),
+    match tokio::time::timeout(patience, writing).await {
+        Ok(written) => written.map_err(|error| error.to_string()),
+        Err(_) => Err("not taken in time".to_string()),
     }
-    let mut http = Http1::new(stream);
+}
+
+/// The head of the final answer; the client's going away ends the wait.
+async fn read_head(
+    session: &mut Session,
+    http: &mut Http1,
+    patience: Duration,
+) -> Result<Box<ResponseHeader>, Failed> {
     let sent = Instant::now();
-    let timer = tokio::time::sleep_until((sent + UNWATCHED.min(first_byte)).into());
+    let timer = tokio::time::sleep_until((sent + UNWATCHED.min(patience)).into());
     tokio::pin!(timer);
     let mut watch = Watch::NotYet;
     loop {
@@ -197,17 +222,11 @@ pub(crate) async fn receive(
             () = &mut timer => {
                 if watch != Watch::NotYet { return Err(Failed::Timeout) }
                 watch = Watch::On;
-                timer.as_mut().reset((sent + first_byte).into());
+                timer.as_mut().reset((sent + patience).into());
             }
         }
     }
-    match http.resp_header() {
-        Some(head) => {
-            let head = Box::new(head.clone());
-            Ok((http, head))
-        }
-        None => Err(Failed::Broken("no head".to_string())),
-    }
+    http.resp_header().cloned().map(Box::new).ok_or_else(|| Failed::Broken("no head".to_string()))
 }
 
 /// Waits until the client goes away (`true`), or sends more where nothing more is due (`false`): then it can no longer be watched,

@@ -164,11 +164,8 @@ struct Way<'w> {
 async fn give_back(way: &Way<'_>, mut http: Http1, headers: &HeaderMap) {
     let ended =
         text(headers, "content-length") == Some("0") && matches!(http.read_body_bytes().await, Ok(None));
-    if ended {
-        http.respect_keepalive();
-        if let Some(stream) = http.reuse().await {
-            way.members.keep(way.address, stream);
-        }
+    if ended && let Some(stream) = http.reuse().await {
+        way.members.keep(way.address, stream);
     }
 }
 

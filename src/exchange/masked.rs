@@ -1,23 +1,30 @@
-//! HTTP+SSE: answers of nothing on a session's stream, behind which a failure is masked (`mcp::sse::Masked`).
+//! Answers of nothing on an event stream, behind which a failure is masked (`mcp::sse::Masked`).
 //! Takes the stream's bytes as they pass, gives what leaves: a hollow answer becomes an error, unless its method may return nothing.
-//! Surprise: not what was asked is remembered, but what may rightly be answered with nothing. That is rare (`ping`,
+//! Surprise: on HTTP+SSE not what was asked is remembered, but what may rightly be answered with nothing. That is rare (`ping`,
 //! `resources/subscribe`), and a note about it finds its way to the stream also from another generation or member.
 
 use bytes::Bytes;
 
-use crate::mcp::failure::{Caller, must_return};
+use crate::mcp::failure::{Asked, Caller, must_return};
 use crate::mcp::id::Id;
 use crate::mcp::sse::{Hollow, Masked, Piece};
 use crate::registry::{Claim, SessionKey};
 
 use super::request::{Inbound, Named};
-use super::{Endpoint, Exchange, Side};
+use super::{Endpoint, Exchange};
 
 /// How a hollow answer counts among the answers that were normalised.
 pub(crate) const UNMASKED: &str = "hollow_event";
 
-/// A stream that is looked through.
-pub(crate) struct Messages(Option<Masked>);
+/// The messages of an answer.
+pub(crate) enum Messages {
+    /// They leave as they come.
+    Unread,
+    /// Of an HTTP+SSE stream: those who asked are known by its session.
+    OfSession(Masked),
+    /// Of the stream that answers this request, whose method must return something.
+    To(Id, Masked),
+}
 
 /// What of a stream may leave.
 pub(crate) struct Unmasked {
@@ -27,17 +34,26 @@ pub(crate) struct Unmasked {
 }
 
 impl Messages {
-    /// `is_stream`: the answer is an event stream.
-    pub fn of(exchange: &Exchange<'_>, is_stream: bool) -> Self {
-        let looked_through = is_stream
-            && exchange.target.endpoint == Endpoint::Sse
-            && matches!(exchange.side, Side::Client { .. });
-        Self(looked_through.then(Masked::default))
+    /// `is_watched`: the answer is an event stream that is ours to repair.
+    pub fn of(exchange: &Exchange<'_>, is_watched: bool, asked: &Asked) -> Self {
+        match &asked.caller {
+            _ if !is_watched => Self::Unread,
+            Caller::Bare if exchange.target.endpoint == Endpoint::Sse => Self::OfSession(Masked::default()),
+            Caller::Request(id) if asked.method.as_deref().is_some_and(must_return) => {
+                Self::To(Id::of(id), Masked::default())
+            }
+            // What each message of a batch asks is not known here.
+            Caller::Batch(_) => Self::Unread,
+            Caller::Request(_) | Caller::Silent | Caller::Bare | Caller::Unreadable(_) => Self::Unread,
+        }
     }
 
     /// Nothing is held back.
     pub fn is_open(&self) -> bool {
-        self.0.is_none()
+        match self {
+            Self::Unread => true,
+            Self::OfSession(masked) | Self::To(_, masked) => masked.is_open(),
+        }
     }
 
     /// `session`: what the stream's `endpoint` event has named.
@@ -47,19 +63,26 @@ impl Messages {
         session: Option<&(SessionKey, Claim)>,
         chunk: Bytes,
     ) -> Unmasked {
-        let Some(masked) = &mut self.0 else { return Unmasked { bytes: chunk, repaired: false } };
+        let (pieces, asked) = match self {
+            Self::Unread => return Unmasked { bytes: chunk, repaired: false },
+            Self::OfSession(masked) => (masked.push(chunk), None),
+            Self::To(id, masked) => (masked.push(chunk), Some(&*id)),
+        };
         let (mut parts, mut repaired) = (Vec::new(), false);
-        for piece in masked.push(chunk) {
-            parts.push(match piece {
-                Piece::Pass(bytes) => bytes,
-                Piece::Hollow(hollow) if exchange.may_be_hollow(session, &hollow).await => {
-                    hollow.as_it_came()
+        for piece in pieces {
+            let hollow = match piece {
+                Piece::Pass(bytes) => {
+                    parts.push(bytes);
+                    continue;
                 }
-                Piece::Hollow(hollow) => {
-                    repaired = true;
-                    hollow.repaired()
-                }
-            });
+                Piece::Hollow(hollow) => hollow,
+            };
+            let masks_failure = match asked {
+                Some(id) => hollow.id() == *id,
+                None => !exchange.may_be_hollow(session, &hollow).await,
+            };
+            repaired |= masks_failure;
+            parts.push(if masks_failure { hollow.repaired() } else { hollow.as_it_came() });
         }
         let bytes = match parts.len() {
             1 => parts.swap_remove(0),
@@ -70,7 +93,10 @@ impl Messages {
 
     /// The stream ended: whatever is still held.
     pub fn finish(&mut self) -> Bytes {
-        self.0.as_mut().map(Masked::finish).unwrap_or_default()
+        match self {
+            Self::Unread => Bytes::new(),
+            Self::OfSession(masked) | Self::To(_, masked) => masked.finish(),
+        }
     }
 }
 
@@ -100,7 +126,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Whether the request that an event answers with nothing may be answered so; also where that cannot be known.
+    /// Whether the request that an event of HTTP+SSE answers with nothing may be answered so; also where that cannot be known.
     async fn may_be_hollow(&self, session: Option<&(SessionKey, Claim)>, hollow: &Hollow) -> bool {
         let Some((session, _)) = session.filter(|(session, _)| self.app.calls.is_open(session)) else {
             return true;

@@ -9,7 +9,7 @@ use pingora_proxy::Session;
 
 use crate::error::Fault;
 use crate::logging;
-use crate::mcp::failure::{Answered, Asked, Body, ContentType, Extent, Held, Tail, Verdict, decide};
+use crate::mcp::failure::{Answered, Asked, Body, ContentType, Extent, Held, Kind, Tail, Verdict, decide};
 use crate::mcp::{fields, sse};
 
 use super::connection::{Answer, Next, Wait};
@@ -101,15 +101,25 @@ impl Exchange<'_> {
 /// What the rule must know of an answer's head.
 fn answered<'h>(head: &'h ResponseHeader, body: Body<'h>) -> Answered<'h> {
     let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let coding = head.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes().trim_ascii());
     Answered {
         status: head.status.as_u16(),
-        content_type: ContentType::of(text(header::CONTENT_TYPE)),
-        is_coded: coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")),
+        content_type: content_type(head),
+        is_coded: is_coded(head),
         has_location: head.headers.contains_key(header::LOCATION),
         retry_after: text(header::RETRY_AFTER),
         body,
     }
+}
+
+fn is_coded(head: &ResponseHeader) -> bool {
+    let coding = head.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes().trim_ascii());
+    coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+}
+
+/// The one reading of an answer's `Content-Type`.
+pub(crate) fn content_type(head: &ResponseHeader) -> ContentType<'_> {
+    let value = head.headers.get(header::CONTENT_TYPE);
+    ContentType::of(value.and_then(|value| std::str::from_utf8(value.as_bytes()).ok()))
 }
 
 /// An answer as it leaves.
@@ -175,6 +185,10 @@ impl Outward {
                 (Bytes::new(), None)
             }
         };
+        if read == Read::Broken {
+            // What leaves is all there is, whatever length was promised.
+            head.insert_header(header::CONTENT_LENGTH, first.len())?;
+        }
         let unframed = !is_bodiless(&head) && !head.headers.contains_key(header::CONTENT_LENGTH);
         if unframed && client == http::Version::HTTP_11 {
             head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
@@ -197,7 +211,7 @@ impl Rest {
             Read::Nothing | Read::Begun if is_replaced => Self::Unwanted,
             // It was read because it answers a request.
             Read::Begun => Self::Json(Tail::of_answer(&asked.caller)),
-            Read::Nothing if is_of_type(head, "text/event-stream") => {
+            Read::Nothing if content_type(head).kind == Kind::EventStream => {
                 Self::EventStream((*verdict == Verdict::Watch).then(|| sse::Watch::new(asked)))
             }
             Read::Nothing if is_unframed_json(head) => Self::Json(Tail::of_json()),
@@ -206,16 +220,10 @@ impl Rest {
     }
 }
 
-/// Whether an answer's content is of this type, whatever its parameters.
-pub(crate) fn is_of_type(head: &ResponseHeader, media_type: &str) -> bool {
-    let value = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    let essence = value.split(|byte| *byte == b';').next().unwrap_or(b"").trim_ascii();
-    essence.eq_ignore_ascii_case(media_type.as_bytes())
-}
-
 fn is_unframed_json(head: &ResponseHeader) -> bool {
     let framed = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
-    is_of_type(head, "application/json")
+    content_type(head).kind == Kind::Json
+        && !is_coded(head)
         && !is_bodiless(head)
         && !framed.iter().any(|name| head.headers.contains_key(name))
 }

@@ -1,6 +1,7 @@
 //! Room 5: the request as it goes upstream, head and body in one buffer.
 //! Takes the request as it came in and what is public about it, gives the wire form; the pass-through uses the same rules.
-//! Surprise: `Accept-Encoding` is not passed on, because an answer that we must read (an event, an error) has to come uncompressed.
+//! Surprise: `Accept-Encoding` is not the client's, because an answer that we must read (an event, an error) has to come uncompressed; and
+//! a request without one would allow any coding (RFC 9110 §12.5.3).
 
 use std::ops::Range;
 
@@ -17,6 +18,9 @@ use crate::trace::{Carried, Trace};
 
 use super::public::Public;
 use super::request::Inbound;
+
+/// `Accept-Encoding` of what has to come as it is.
+pub(crate) const UNCODED: &str = "identity";
 
 /// A request in wire form.
 pub(crate) struct Outbound {
@@ -130,6 +134,7 @@ fn write_head(
     for (name, value) in public.fields() {
         field(name, value.as_bytes());
     }
+    field(header::ACCEPT_ENCODING.as_str(), UNCODED.as_bytes());
     let cookie = joined_cookie(head);
     if let Some(cookie) = &cookie {
         field("cookie", cookie);

@@ -67,11 +67,11 @@ impl<'e> Exchange<'e> {
             }
         };
         let read = tokio::time::timeout(patience, reading).await;
-        if read.is_ok() && http.is_body_done() {
-            http.respect_keepalive();
-            if let Some(stream) = http.reuse().await {
-                self.keep(&source, stream);
-            }
+        if read.is_ok()
+            && http.is_body_done()
+            && let Some(stream) = http.reuse().await
+        {
+            self.keep(&source, stream);
         }
     }
 }

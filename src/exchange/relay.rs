@@ -1,7 +1,7 @@
 //! Room 9: the answer outward, as it arrives.
 //! Takes an [`Answer`] and its verdict, writes head and body downstream, gives the connection back to the pool if its answer ended cleanly.
-//! Surprise: of what leaves here only an unfinished `endpoint` event is ever held back, and an HTTP/1.1 answer without a length is sent
-//! chunked: sent until close, a truncated answer would look whole (P3).
+//! Surprise: of what leaves here only an unfinished event is ever held back, and only a short one that must be read; an HTTP/1.1 answer
+//! without a length is sent chunked: sent until close, a truncated answer would look whole (P3).
 
 use std::time::Duration;
 
@@ -50,16 +50,15 @@ impl Exchange<'_> {
         let begun = session.as_downstream_mut().write_response_header(head).await;
         begun.map_err(|_| Stop::ClientGone)?;
 
-        let is_stream = matches!(rest, Rest::EventStream(_));
-        let _open = is_stream.then(|| Counted::one(&self.app.counters.streams));
-        let opening = Opening::of(self.target, is_stream, session.req_header());
-        let messages = Messages::of(self, is_stream);
+        let _open = matches!(rest, Rest::EventStream(_)).then(|| Counted::one(&self.app.counters.streams));
+        let is_watched = matches!(rest, Rest::EventStream(Some(_)));
+        let opening = Opening::of(self.target, is_watched, session.req_header());
+        let messages = Messages::of(self, is_watched, asked);
         let mut passage = Passage { source: &source, rest, opening, messages, task };
         let outcome = self.pump(session, &mut http, first, &mut passage, record).await;
         passage.opening.end(self).await;
         match outcome {
             Ok(Reuse::Yes) => {
-                http.respect_keepalive();
                 if let Some(stream) = http.reuse().await {
                     self.keep(&source, stream);
                 }

@@ -23,8 +23,8 @@ use super::{Endpoint, Exchange, Stop};
 
 /// What is known before the body is there.
 pub(crate) fn unread(method: &http::Method, endpoint: Endpoint) -> Asked {
-    let by_stream = endpoint == Endpoint::Message;
-    Asked { caller: unread_caller(method), by_stream, ..Asked::default() }
+    let (by_stream, tries_transport) = (endpoint == Endpoint::Message, endpoint == Endpoint::Sse);
+    Asked { caller: unread_caller(method), by_stream, tries_transport, ..Asked::default() }
 }
 
 /// A POST is owed a JSON-RPC error, although its id is not known.
@@ -157,6 +157,7 @@ impl Inbound {
             method: self.rpc_method.clone(),
             in_session: has_sessions && self.session.is_some(),
             by_stream: endpoint == Endpoint::Message,
+            tries_transport: endpoint == Endpoint::Sse,
             can_resume: has_sessions,
         }
     }

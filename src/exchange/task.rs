@@ -6,12 +6,12 @@ use pingora_core::{Error, ErrorType};
 use pingora_http::ResponseHeader;
 
 use crate::error::Fault;
-use crate::mcp::failure::Caller;
+use crate::mcp::failure::{Caller, Kind};
 use crate::mcp::task::{Watch, may_come_of};
 use crate::registry::{Claimed, SessionKey};
 
 use super::connection::Source;
-use super::normalise::is_of_type;
+use super::normalise::content_type;
 use super::request::{Inbound, Named};
 use super::{Exchange, Stop};
 
@@ -49,13 +49,12 @@ impl NewTask {
         let method = inbound.rpc_method.as_deref().filter(|_| !inbound.era.has_sessions());
         let asked = matches!(inbound.caller, Caller::Request(_)) && method.is_some_and(may_come_of);
         if !asked || !head.status.is_success() {
-            Self::none()
-        } else if is_of_type(head, "text/event-stream") {
-            Self(Some(Watch::event_stream()))
-        } else if is_of_type(head, "application/json") {
-            Self(Some(Watch::json()))
-        } else {
-            Self::none()
+            return Self::none();
+        }
+        match content_type(head).kind {
+            Kind::EventStream => Self(Some(Watch::event_stream())),
+            Kind::Json => Self(Some(Watch::json())),
+            Kind::Words(_) | Kind::Opaque | Kind::Unsaid => Self::none(),
         }
     }
 

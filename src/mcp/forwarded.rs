@@ -104,7 +104,8 @@ fn nearest_stranger(
     let mut nearest = hop;
     for entry in chain {
         match entry {
-            Some(address) if trusted(nearest) => nearest = address,
+            // A proxy whose socket takes both families writes IPv4 as IPv6 (RFC 4291 §2.5.5.2).
+            Some(address) if trusted(nearest) => nearest = address.to_canonical(),
             _ => break,
         }
     }
@@ -224,6 +225,7 @@ mod tests {
             ("10.0.0.1", "for: junk\nproto: https\nhost: user@host", "10.0.0.1 https://seen:8080"),
             ("10.0.0.1", "for: [2001:db8::1]:443", "2001:db8::1 http://seen:8080"),
             ("10.0.0.1", "for: 2001:db8::1", "2001:db8::1 http://seen:8080"),
+            ("10.0.0.1", "for: ::ffff:198.51.100.7, ::ffff:10.0.0.2", "198.51.100.7 http://seen:8080"),
         ]);
     }
 

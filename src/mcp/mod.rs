@@ -1,5 +1,5 @@
 //! The rules of MCP and HTTP that Outrigger applies: JSON-RPC messages (`jsonrpc`) and their ids (`id`), the splice (`splice`), failures
-//! (`failure`), event streams (`sse`), answers cut short (`whole`), tasks (`task`), forwarded headers (`forwarded`), public addresses
+//! (`failure`), event streams (`sse`), tasks (`task`), forwarded headers (`forwarded`), public addresses
 //! (`public_url`), redirects (`redirect`), client certificates (`client_cert`), the fields of heads (`fields`, `cors`), and what health
 //! checks say (`check`).
 //! Pure: bytes in, bytes or decisions out; nothing here knows the configuration, a socket or a clock.
@@ -21,4 +21,3 @@ mod refusal;
 pub mod splice;
 pub mod sse;
 pub mod task;
-pub mod whole;

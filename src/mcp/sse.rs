@@ -37,6 +37,8 @@ pub struct Events {
     data: Option<Vec<u8>>,
     /// The event that is being read has outgrown `longest`: it will not be given.
     too_long: bool,
+    /// Bytes since no event was begun.
+    unfinished: usize,
 }
 
 impl Events {
@@ -50,6 +52,7 @@ impl Events {
             name: Vec::new(),
             data: None,
             too_long: false,
+            unfinished: 0,
         }
     }
 
@@ -59,15 +62,21 @@ impl Events {
             let end = memchr::memchr2(b'\r', b'\n', bytes);
             let (content, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
             self.extend_line(content);
+            self.unfinished += content.len();
             let Some((ending, rest)) = rest.split_first() else {
                 *bytes = rest;
                 return None;
             };
             *bytes = rest;
+            self.unfinished += 1;
             let half_of_crlf = *ending == b'\n' && self.after_cr;
             self.after_cr = *ending == b'\r';
-            if !half_of_crlf && let Some(event) = self.end_of_line() {
-                return Some(event);
+            let event = if half_of_crlf { None } else { self.end_of_line() };
+            if self.is_between() {
+                self.unfinished = 0;
+            }
+            if event.is_some() {
+                return event;
             }
         }
         None
@@ -174,14 +183,14 @@ impl FirstEvent {
         self.held.extend_from_slice(bytes);
         let mut unread = bytes;
         let first = if self.done { None } else { self.events.next(&mut unread) };
-        self.done |= first.is_some() || self.held.len() > LONGEST_FIRST_EVENT;
+        self.done |= first.is_some() || self.events.unfinished > LONGEST_FIRST_EVENT;
         let endpoint = first.filter(|event| event.name == b"endpoint");
         let endpoint = endpoint.map(|event| self.endpoint(&event.data, self.held.len() - unread.len()));
-        if !self.done && !self.events.is_between() {
-            return Step { release: Vec::new(), endpoint };
-        }
-        self.released |= !self.held.is_empty();
-        Step { release: std::mem::take(&mut self.held), endpoint }
+        let unfinished = if self.done { 0 } else { self.events.unfinished };
+        let unfinished = self.held.split_off(self.held.len() - unfinished);
+        let release = std::mem::replace(&mut self.held, unfinished);
+        self.released |= !release.is_empty();
+        Step { release, endpoint }
     }
 
     /// `end`: of the event among the held bytes.
@@ -320,7 +329,7 @@ mod tests {
     fn only_an_unfinished_first_event_is_held() {
         let mut first = FirstEvent::default();
         assert_eq!(first.push(b": comment\n\n").release, b": comment\n\n");
-        assert_eq!(first.push(b"event: endpoint\n").release, b"");
+        assert_eq!(first.push(b": and\n\nevent: endpoint\n").release, b": and\n\n");
         assert_eq!(
             first.push(b"data: /m?session_id=1\n\nevent: me").release,
             b"event: endpoint\ndata: /m?session_id=1\n\nevent: me"
@@ -335,7 +344,11 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_first_event_is_let_go() {
+    fn an_endless_first_event_is_let_go_and_no_other_padding() {
+        let padding = ": padding\n\n".repeat(LONGEST_FIRST_EVENT / 10);
+        let (event, url) = ("event: endpoint\ndata: /m\n\n".as_bytes(), Some("/m".into()));
+        assert_eq!(read(&[padding.as_bytes(), event]).1, url);
+        assert_eq!(read(&[&[padding.as_bytes(), &event[..9]].concat(), &event[9..]]).1, url);
         let mut first = FirstEvent::default();
         let step = first.push(&vec![b'x'; LONGEST_FIRST_EVENT + 1]);
         assert_eq!(step.release.len(), LONGEST_FIRST_EVENT + 1);

@@ -3,10 +3,9 @@
 //! Surprise: no byte is held back. A client cannot read a JSON text before its last bracket, nor an event before its blank
 //! line, so it is early enough to know the task when that byte is about to leave.
 
-use super::json::{Malformed, Scanner};
+use super::json::{Malformed, Scanner, Skeleton};
 use super::message::{Message, string_or_none};
 use super::sse::Events;
-use super::whole::Whole;
 
 /// Longest task id that we route by; the specification sets none, servers mint UUIDs.
 const LONGEST_ID: usize = 1024;
@@ -39,7 +38,8 @@ pub struct Watch {
 enum Form {
     Json {
         text: Vec<u8>,
-        whole: Whole,
+        /// Only whether all of it is closed.
+        brackets: Skeleton,
     },
     EventStream(Events),
     /// The task was found, or there will be none.
@@ -49,7 +49,7 @@ enum Form {
 impl Watch {
     /// An answer of `application/json`.
     pub fn json() -> Self {
-        Self { form: Form::Json { text: Vec::new(), whole: Whole::default() } }
+        Self { form: Form::Json { text: Vec::new(), brackets: Skeleton::up_to(0) } }
     }
 
     /// An answer of `text/event-stream`.
@@ -62,10 +62,10 @@ impl Watch {
         let id = match &mut self.form {
             Form::Over => return None,
             Form::Json { text, .. } if text.len() + bytes.len() > LONGEST_ANSWER => None,
-            Form::Json { text, whole } => {
+            Form::Json { text, brackets } => {
                 text.extend_from_slice(bytes);
-                whole.push(bytes);
-                if !whole.is_whole() {
+                brackets.push(bytes);
+                if text.trim_ascii().is_empty() || !brackets.is_whole() {
                     return None;
                 }
                 created_by(text)

@@ -7,8 +7,9 @@ use http::{Method, StatusCode, Version, header};
 use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use crate::exchange::normalise::is_of_type;
+use crate::exchange::normalise::content_type;
 use crate::exchange::outbound::origin_form;
+use crate::mcp::failure::Kind;
 use crate::mcp::public_url::address::Ours;
 use crate::mcp::public_url::metadata;
 
@@ -29,7 +30,7 @@ pub(super) fn is_wanted(request: &RequestHeader) -> bool {
 impl Document {
     /// `Some` where this answer has one; its head then promises no length any more.
     pub fn announced_by(request: &RequestHeader, head: &mut ResponseHeader) -> Result<Option<Self>> {
-        let json = is_of_type(head, "application/json");
+        let json = content_type(head).kind == Kind::Json;
         let encoded = head.headers.contains_key(header::CONTENT_ENCODING);
         if !is_wanted(request) || head.status != StatusCode::OK || !json || encoded {
             return Ok(None);

@@ -18,7 +18,7 @@ use crate::config::settings::{Profile, UpstreamId};
 use crate::error::Fault;
 use crate::exchange;
 use crate::exchange::normalise::connection_fields;
-use crate::exchange::outbound::{Dropped, joined_cookie, origin_form};
+use crate::exchange::outbound::{Dropped, UNCODED, joined_cookie, origin_form};
 use crate::exchange::public::{Public, public_head};
 use crate::logging;
 use crate::routing::hop::HOP;
@@ -180,7 +180,7 @@ pub(super) fn request_head(
     }
     if document::is_wanted(head) {
         // What has to be read must come whole and uncompressed.
-        request.remove_header(&header::ACCEPT_ENCODING);
+        request.insert_header(header::ACCEPT_ENCODING, UNCODED)?;
         request.remove_header(&header::RANGE);
     }
     if let Wanted::Member { hop, .. } = &passing.wanted {

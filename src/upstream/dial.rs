@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pingora_core::connectors::TransportConnector;
 use pingora_core::protocols::Stream;
+use pingora_core::protocols::l4::ext::TcpKeepalive;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{BError, Error, ErrorType};
 
@@ -15,6 +16,16 @@ use super::pool::{self, Key, Place};
 use super::seal;
 use super::trust::Trust;
 use crate::error::Fault;
+
+/// Nothing waits for a machine that is gone. An event stream may be silent for as long as it likes, and our comments keep its client
+/// patient; so only this can tell that nobody is left to end it.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(10),
+    interval: Duration::from_secs(5),
+    count: 3,
+    #[cfg(target_os = "linux")]
+    user_timeout: Duration::ZERO,
+};
 
 /// Connects to one trust domain.
 pub struct Dialer {
@@ -44,17 +55,14 @@ impl Dialer {
         target.options.total_connection_timeout = Some(self.timeouts.connect_total);
         target.options.write_timeout = Some(self.timeouts.write);
         target.options.idle_timeout = Some(self.timeouts.idle);
+        target.options.tcp_keepalive = Some(KEEPALIVE);
         target
     }
 
     pub async fn connect(&self, address: SocketAddr) -> Result<Stream, BError> {
-        self.open(&self.target(address)).await
-    }
-
-    /// A new connection to a [`Self::target`], whose options may have been changed.
-    pub async fn open(&self, target: &HttpPeer) -> Result<Stream, BError> {
-        let stream = self.connector.new_stream(target).await?;
-        seal::check(target, stream.get_ssl_digest().as_deref())?;
+        let target = self.target(address);
+        let stream = self.connector.new_stream(&target).await?;
+        seal::check(&target, stream.get_ssl_digest().as_deref())?;
         Ok(stream)
     }
 

@@ -40,7 +40,7 @@ pub fn verdict_on(
 ) -> Verdict {
     let method = matches!(caller, Caller::Request(_)).then(|| "tools/call".to_owned());
     let asked =
-        Asked { caller: caller.clone(), method, in_session: true, by_stream: false, can_resume: true };
+        Asked { caller: caller.clone(), method, in_session: true, can_resume: true, ..Asked::default() };
     let content_type = ContentType::of(content_type);
     let answered =
         Answered { status, content_type, is_coded: false, has_location: false, retry_after: None, body };

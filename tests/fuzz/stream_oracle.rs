@@ -30,8 +30,8 @@ fn watched(chunks: &[&[u8]]) -> (End, End, bool) {
         caller: Caller::Request(b"7".to_vec()),
         method: Some("tools/call".to_owned()),
         in_session: true,
-        by_stream: false,
         can_resume: true,
+        ..Asked::default()
     };
     let mut watch = Watch::new(&asked);
     chunks.iter().for_each(|chunk| watch.push(chunk));

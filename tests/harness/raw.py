@@ -216,15 +216,15 @@ class RawUpstream:
     else it raises is raised again by `close()`, which the fixture calls, so that it fails the test.
     """
 
-    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None, port: int = 0):
+    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None, port: int = 0, host: str = "127.0.0.1"):
         self.connections: list[Connection] = []
         self.failed_handshakes: list[OSError] = []
         self._lock = threading.Lock()
         self._scripts: Sequence[Script] = scripts or (answering(response(200, {})),)
         self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=512)
+        self._listener = socket.create_server((host, port), backlog=512)
         self.port: int = self._listener.getsockname()[1]
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{host}:{self.port}"
         self._open = True
         self._closed = False
         threading.Thread(target=self._accept, daemon=True).start()

@@ -71,7 +71,6 @@ impl<'a> ContentType<'a> {
             Kind::EventStream | Kind::Opaque => None,
             Kind::Unsaid => Some(match body.trim_ascii_start().first() {
                 Some(b'{' | b'[' | b'"') => Markup::Json,
-                Some(b'<') => Markup::Html,
                 Some(_) | None => Markup::Text,
             }),
         }

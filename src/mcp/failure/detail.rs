@@ -1,6 +1,6 @@
 //! What an upstream says of its own failure: takes its body, gives one bounded line for the client to read.
-//! FastAPI's `detail`, the common JSON error shapes, text, and HTML without its tags. Surprise: what looks like JSON and is none is read
-//! as text, because half an error page still says more than nothing.
+//! FastAPI's `detail`, the common JSON error shapes, text, and markup without its tags. Surprise: what looks like JSON and is none is read
+//! as text, because half an error still says more than nothing.
 
 use serde_json::Value;
 
@@ -22,6 +22,8 @@ pub enum Markup {
 pub fn detail(markup: Markup, body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(&body[..body.len().min(SEARCHED)]);
     let said = match markup {
+        // Whatever its type: no sentence begins like this, and no JSON.
+        _ if text.trim_start().starts_with('<') => Some(without_tags(&text)),
         Markup::Json => match serde_json::from_slice(body) {
             Ok(Value::Null) => None,
             Ok(value) => told_by(&value).or_else(|| unsaid(&value).then(|| text.into_owned())),
@@ -119,7 +121,7 @@ mod tests {
             (Json, r#"{"status":"down","since":7}"#, Some(r#"{"status":"down","since":7}"#)),
             (Json, r#""plain \ud83d\ude00 string""#, Some("plain 😀 string")),
             (Json, r#"{"detail":"half"#, Some(r#"{"detail":"half"#)),
-            (Json, "<h1>not JSON</h1>", Some("<h1>not JSON</h1>")),
+            (Json, "\n<h1>not JSON</h1>", Some("not JSON")), (Text, "<Error><Code>Denied</Code></Error>", Some("Denied")),
             (Json, "null", None), (Json, "{}", None), (Json, "[]", None), (Json, r#"{"detail":""}"#, Some(r#"{"detail":""}"#)),
             (Json, "503", Some("503")), (Json, "", None),
             (Html, nginx, Some("502 Bad Gateway 502 Bad Gateway nginx/1.24")),

@@ -7,7 +7,7 @@
 //!
 //! Only answers to requests, and of these only JSON and bodies that will be replaced: until they end, at most [`HOLD`] bytes. A longer
 //! answer leaves as soon as these begin like one (`result` or `error` has begun, after an id, if any, that is the caller's or can be
-//! mended); what comes behind them is watched by a [`Tail`]. Event streams are never held.
+//! mended); what comes behind them is watched by a [`Tail`]. Of event streams nothing is held here ([`sse`](super::sse)).
 
 mod answer;
 mod content;
@@ -44,6 +44,8 @@ pub struct Asked {
     pub in_session: bool,
     /// HTTP+SSE: its answer comes by the session's stream, and HTTP only says that it was taken.
     pub by_stream: bool,
+    /// It asks where HTTP+SSE is spoken for Streamable HTTP; by a status of failure its client learns to open the stream instead.
+    pub tries_transport: bool,
     /// A client of its era can resume an event stream by the id of the last event.
     pub can_resume: bool,
 }
@@ -61,8 +63,9 @@ pub struct Answered<'a> {
 }
 
 impl Answered<'_> {
+    /// One whose events can be told apart.
     fn is_event_stream(&self) -> bool {
-        self.content_type.kind == Kind::EventStream
+        self.content_type.kind == Kind::EventStream && !self.is_coded
     }
 }
 
@@ -77,7 +80,8 @@ pub enum Body<'a> {
 pub enum Statuses {
     #[default]
     Preserve,
-    /// 200, but for 401, 403 and a session's 404, by which clients authenticate and initialise again.
+    /// 200, but for what clients act on: 401, 403 and a session's 404, by which they authenticate and initialise again, and whatever
+    /// tells them which transport is spoken.
     Ok,
 }
 
@@ -123,7 +127,8 @@ pub fn decide(asked: &Asked, answered: &Answered<'_>, statuses: Statuses) -> Ver
 
 /// HTTP status for a request that failed with `status`.
 pub fn status_outward(asked: &Asked, status: u16, statuses: Statuses) -> u16 {
-    let acted_on = matches!(status, 401 | 403) || (status == 404 && asked.in_session);
+    let acted_on =
+        matches!(status, 401 | 403) || (status == 404 && asked.in_session) || asked.tries_transport;
     let owed = !asked.caller.ids().is_empty();
     match statuses {
         // Where the answer comes by a stream, 200 would say that it will come.
@@ -158,14 +163,18 @@ fn as_it_is(answered: &Answered<'_>) -> Verdict {
 }
 
 fn success(asked: &Asked, answered: &Answered<'_>, statuses: Statuses) -> Verdict {
-    if answered.is_coded {
-        return Verdict::Pass { status: answered.status };
-    }
+    let refused = |why, detail| refused(asked, answered, statuses, why, detail);
     if answered.is_event_stream() {
         return Verdict::Watch;
     }
+    if answered.is_coded {
+        return match answered.content_type.kind {
+            // It may be an answer; nobody here can tell.
+            Kind::Json | Kind::EventStream => Verdict::Pass { status: answered.status },
+            Kind::Words(_) | Kind::Opaque | Kind::Unsaid => refused(Why::ContentType, None),
+        };
+    }
     let Body::Read(body, extent) = answered.body else { return Verdict::Hold };
-    let refused = |why, detail| refused(asked, answered, statuses, why, detail);
     if answered.content_type.kind != Kind::Json {
         return match body.trim_ascii() {
             b"" if extent == Extent::Whole => refused(Why::Empty, None),

@@ -31,6 +31,7 @@ const TABLE: &[Row] = &[
     (200, JSON, r#"[{"id":1,"result":{}},{"id":2,"result":{}}]"#,  ["200 no_answer_object", "as it is", "202 silent", "as it is", "as it is"]),
     (200, SSE,  "",                                                ["watched", "as it is", "watched", "watched", "watched"]),
     (200, "gzip", "\u{1f}\u{8b}",                                  ["as it is", "as it is", "202 silent", "as it is", "as it is"]),
+    (200, "gzip, a stream", "\u{1f}\u{8b}",                        ["as it is", "as it is", "202 silent", "as it is", "as it is"]),
 
     // Answers under a wrong id.
     (200, JSON, r#"{"jsonrpc":"2.0","id":null,"result":{"a":1}}"#, ["its id", "as it is", "202 silent", "200 no_answer_object", "as it is"]),
@@ -56,6 +57,7 @@ const TABLE: &[Row] = &[
     (200, JSON, PAGE,                                              ["502 answer_not_json", "as it is", "202 silent", "502 answer_not_json", "as it is"]),
     (200, JSON, "",                                                ["502 empty_answer", "as it is", "202 silent", "502 empty_answer", "as it is"]),
     (200, NONE, "",                                                ["502 empty_answer", "as it is", "202 silent", "502 empty_answer", "as it is"]),
+    (200, "gzip, a page", "\u{1f}\u{8b}",                          ["502 content_type", "as it is", "202 silent", "502 content_type", "as it is"]),
     (200, HTML, PAGE,                                              ["502 content_type", "as it is", "202 silent", "502 content_type", "as it is"]),
     (200, TEXT, RESULT,                                            ["502 content_type", "as it is", "202 silent", "502 content_type", "as it is"]),
     (200, NONE, RESULT,                                            ["502 content_type", "as it is", "202 silent", "502 content_type", "as it is"]),
@@ -107,13 +109,25 @@ fn kinds() -> [(Caller, bool); 5] {
 
 fn asked(caller: &Caller, by_stream: bool) -> Asked {
     let method = matches!(caller, Caller::Request(_)).then(|| "tools/call".to_owned());
-    Asked { caller: caller.clone(), method, in_session: true, by_stream, can_resume: true }
+    Asked {
+        caller: caller.clone(),
+        method,
+        in_session: true,
+        by_stream,
+        can_resume: true,
+        ..Asked::default()
+    }
 }
 
 fn answered<'a>(status: u16, content_type: &'a str, body: Body<'a>) -> Answered<'a> {
-    let (is_coded, has_location) = (content_type == "gzip", content_type == "location");
-    let named = (!is_coded && !has_location && !content_type.is_empty()).then_some(content_type);
-    let content_type = ContentType::of(if is_coded { Some(JSON) } else { named });
+    let (is_coded, has_location) = (content_type.starts_with("gzip"), content_type == "location");
+    let content_type = ContentType::of(match content_type {
+        "gzip" => Some(JSON),
+        "gzip, a page" => Some(HTML),
+        "gzip, a stream" => Some(SSE),
+        "location" | NONE => None,
+        named => Some(named),
+    });
     Answered { status, content_type, is_coded, has_location, retry_after: None, body }
 }
 
@@ -196,6 +210,7 @@ fn statuses_that_become_200() {
     let in_session = asked(&request, false);
     let outside = Asked { in_session: false, ..in_session.clone() };
     let by_stream = asked(&request, true);
+    let trying = Asked { tries_transport: true, ..in_session.clone() };
     assert_eq!(of(&in_session, 500, JSON, ERROR),  "as it is, but 200");
     assert_eq!(of(&in_session, 400, JSON, SERVER_ERROR), "its id, 200");
     assert_eq!(of(&in_session, 502, HTML, PAGE),   "200 status");
@@ -208,6 +223,7 @@ fn statuses_that_become_200() {
     assert_eq!(of(&in_session, 404, JSON, SERVER_ERROR), "its id");
     assert_eq!(of(&outside,    404, JSON, DETAIL), "200 status");
     assert_eq!(of(&by_stream,  500, JSON, DETAIL), "500 status");
+    assert_eq!(of(&trying,     405, JSON, DETAIL), "405 status");
     assert_eq!(of(&asked(&Caller::Silent, false), 500, JSON, DETAIL), "500 silent");
     assert_eq!(of(&asked(&Caller::Bare, false), 500, JSON, DETAIL), "as it is");
 }

@@ -114,6 +114,19 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_whole_behind_its_last_bracket_however_little_is_kept() {
+        let text = br#"{"a":[1,"}\\\"{",{"b":null}],"c":"\u007b"}"#;
+        for longest in [0, 100] {
+            for cut in 1..=text.len() {
+                let mut skeleton = Skeleton::up_to(longest);
+                skeleton.push(&text[..cut / 2]);
+                skeleton.push(&text[cut / 2..cut]);
+                assert_eq!(skeleton.is_whole(), cut == text.len(), "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
     fn a_long_skeleton_is_given_up() {
         let text = format!(r#"{{"result":"{}","id":1}}"#, "x".repeat(100));
         assert_eq!(skeleton_of(&[text.as_bytes()]), None);

@@ -1,11 +1,13 @@
-//! Failures masked on an HTTP+SSE stream: ContextForge makes `"result":{}` of whatever failed (IBM/mcp-context-forge#3365, on SSE to this day).
+//! Failures masked on an event stream: ContextForge makes `"result":{}` of whatever failed (IBM/mcp-context-forge#3365, on SSE to this day).
 //! Takes the stream's bytes as they arrive, cut anywhere, gives them back in pieces; a hollow answer is a piece of its own, to be repaired by
-//! whoever knows what the client had asked. Surprise: only the bytes of an unfinished short event are held, and no client could read that.
+//! whoever knows what the client had asked. Surprise: only the bytes of an unfinished event are held that may still become a hollow answer;
+//! a healthy one leaves from the moment that its result has begun to hold something.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::mcp::failure::{self, Answer, Data, Extent, Failure, Outcome, Shape, Why, read};
 use crate::mcp::id::Id;
+use crate::mcp::json::{Malformed, Scanner};
 
 use super::framing::{Field, Framing, Token};
 
@@ -20,7 +22,7 @@ pub struct Masked {
     held: BytesMut,
     data: Vec<u8>,
     in_event: bool,
-    /// The event is too long, and its beginning has left.
+    /// The event is too long, or holds something, and its beginning has left.
     let_go: bool,
 }
 
@@ -89,7 +91,7 @@ impl Masked {
                 }
             }
         }
-        self.let_go |= bytes.len() - begin > LONGEST;
+        self.let_go |= bytes.len() - begin > LONGEST || !may_be_hollow(&self.data);
         // The second half of a CRLF belongs to no event; held, it would keep the event before it from being read.
         if self.let_go || self.is_between_events() {
             begin = bytes.len();
@@ -97,6 +99,11 @@ impl Masked {
         push_pass(&mut pieces, bytes.slice(left..begin));
         self.held.extend_from_slice(&bytes[begin..]);
         pieces
+    }
+
+    /// Nothing is held back.
+    pub fn is_open(&self) -> bool {
+        self.held.is_empty()
     }
 
     /// The stream ended: whatever is still held.
@@ -119,7 +126,7 @@ impl Masked {
     fn end_of_event(&mut self) -> Option<Vec<u8>> {
         self.in_event = false;
         let data = std::mem::take(&mut self.data);
-        if std::mem::take(&mut self.let_go) {
+        if std::mem::take(&mut self.let_go) || !may_be_hollow(&data) {
             return None;
         }
         match read(&data, Extent::Whole) {
@@ -129,6 +136,44 @@ impl Masked {
             Shape::Answer(_) | Shape::Answers | Shape::Empty | Shape::Other | Shape::Broken(_) => None,
         }
     }
+}
+
+/// Whether an event that begins with this data may answer with nothing: what has a method is no answer, and something in a result is not
+/// nothing.
+fn may_be_hollow(data: &[u8]) -> bool {
+    let text = match std::str::from_utf8(data) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&data[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    let mut scanner = Scanner::new(text);
+    let (mut has_result, mut is_ruled_out) = (false, false);
+    let read = scanner.object(|scanner, key| {
+        match &*key.name.decode(text) {
+            "method" => is_ruled_out = true,
+            "result" => {
+                scanner.peek();
+                has_result = true;
+                is_ruled_out |= !may_be_nothing(&text[scanner.offset()..]);
+            }
+            _ => {}
+        }
+        scanner.value().map(drop)
+    });
+    match read.and_then(|()| scanner.end()) {
+        _ if is_ruled_out => false,
+        Ok(()) => has_result,
+        Err(Malformed { offset }) => offset == text.len(),
+    }
+}
+
+/// Whether the value that begins here may be `{}` or null.
+fn may_be_nothing(text: &str) -> bool {
+    let (rest, nothing) =
+        text.strip_prefix('{').map_or((text, b'n'), |inside| (inside.trim_ascii_start(), b'}'));
+    rest.bytes().next().is_none_or(|first| first == nothing)
 }
 
 fn push_pass(pieces: &mut Vec<Piece>, bytes: Bytes) {
@@ -263,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_unfinished_short_event_is_held_and_whole_ones_are_not_copied() {
+    fn only_what_may_become_hollow_is_held_and_whole_events_are_not_copied() {
         let mut masked = Masked::default();
         let whole = Bytes::from_static(b"data: {}\n\n: comment\n");
         let pieces = masked.push(whole.clone());
@@ -274,10 +319,31 @@ mod tests {
         assert!(!masked.is_between_events());
         assert_eq!(masked.push(Bytes::from_static(b"\nda")), [Piece::Pass(Bytes::from_static(b"\n"))]);
         assert!(!masked.is_between_events());
-        assert_eq!(masked.push(Bytes::from_static(b"ta: x\n")), []);
+        assert_eq!(masked.push(Bytes::from_static(b"ta: {\"result\":{")), []);
         assert!(!masked.is_between_events());
-        assert_eq!(masked.push(Bytes::from_static(b"\n")), [Piece::Pass(Bytes::from_static(b"data: x\n\n"))]);
+        let begun = Bytes::from_static(b"data: {\"result\":{\"a");
+        assert_eq!(masked.push(Bytes::from_static(b"\"a")), [Piece::Pass(begun)]);
+        let rest = Bytes::from_static(b"\":1}}\n\n");
+        assert_eq!(masked.push(rest.clone()), [Piece::Pass(rest)]);
         assert!(masked.is_between_events());
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_beginning_may_become_hollow_until_it_holds_something() {
+        for data in [
+            "", " ", "{", r#"{"id""#, r#"{"id":7,"resu"#, r#"{"result""#, r#"{"result": "#, r#"{"result":{ "#, r#"{"result":{ }"#,
+            r#"{"result":n"#, r#"{"result":null,"error":"#, r#"{"r\u0065sult":{},"id":"#, r#"{"params":{"method":"x"#, HOLLOW,
+        ] {
+            assert!(may_be_hollow(data.as_bytes()), "{data}");
+        }
+        for data in [
+            "x", "7", "[", "{}", "{x", r#"{"method":"#, r#"{"result":{},"method":"#, r#"{"result":{"a"#, r#"{"result":[]"#, r#"{"result":""#,
+            r#"{"result":0"#, r#"{"result":nil"#, r#"{"result":{}} x"#, r#"{"id":7,"error":{}}"#,
+        ] {
+            assert!(!may_be_hollow(data.as_bytes()), "{data}");
+        }
+        assert!(may_be_hollow(b"{\"\xC3") && !may_be_hollow(b"{\"\xFF"));
     }
 
     #[test]

@@ -164,7 +164,7 @@ mod tests {
 
     fn asked(caller: &Caller) -> Asked {
         let (caller, method) = (caller.clone(), Some("tools/call".to_owned()));
-        Asked { caller, method, in_session: true, by_stream: false, can_resume: true }
+        Asked { caller, method, in_session: true, can_resume: true, ..Asked::default() }
     }
 
     /// How the stream ends, in words.

@@ -9,7 +9,6 @@ use http::HeaderMap;
 use pingora_core::ErrorType;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1;
-use pingora_core::protocols::l4::ext::TcpKeepalive;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -25,15 +24,6 @@ const LONGEST: usize = 1 << 20;
 
 /// How long a server may take to end an event stream whose answer has come; then its connection is not used again.
 const ENDING: Duration = Duration::from_millis(100);
-
-/// Keeps a connection from waiting for a machine that is gone.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive {
-    idle: Duration::from_secs(10),
-    interval: Duration::from_secs(5),
-    count: 3,
-    #[cfg(target_os = "linux")]
-    user_timeout: Duration::from_secs(0),
-};
 
 pub struct Line {
     pub upstream: Arc<Upstream>,
@@ -56,9 +46,7 @@ impl Line {
         let upstream = &self.upstream;
         let address = upstream.peers[self.peer].resolve().await;
         let address = address.map_err(|error| Trouble::new(Reason::Unresolved, error.to_string()))?;
-        let mut target = upstream.dialer.target(address);
-        target.options.tcp_keepalive = Some(KEEPALIVE);
-        match upstream.dialer.open(&target).await {
+        match upstream.dialer.connect(address).await {
             Ok(stream) => {
                 self.connected = true;
                 Ok(stream)
