@@ -15,6 +15,7 @@ pub mod trust;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use pingora_core::Error;
 use pingora_core::connectors::TransportConnector;
 use pingora_core::protocols::Stream;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -120,14 +121,16 @@ impl Upstream {
         let address = self.address(index).await.map_err(|fault| Unreachable { fault, gone: false })?;
         let peer = &self.peers[index];
         self.dialer.connect(address).await.inspect(|_| peer.reached()).map_err(|error| {
-            let ejected = peer.failed();
-            log::warn!(
-                "upstream {}, peer {}: connect failed, set aside for {ejected:?}: {error}",
-                self.name,
-                peer.name
-            );
+            self.unreached(index, &error);
             Unreachable::from(&*error)
         })
+    }
+
+    /// A connection to peer `index` failed: sets it aside.
+    pub fn unreached(&self, index: usize, error: &Error) {
+        let peer = &self.peers[index];
+        let (pause, who) = (peer.failed(), format!("{}, peer {}", self.owner(), peer.name));
+        log::warn!(about = who; "{who}: connect failed, set aside for {pause:?}: {error}");
     }
 
     fn has_tls(&self) -> bool {
