@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use openssl::asn1::Asn1TimeRef;
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::{SslContext, SslContextBuilder, SslMethod};
+use openssl::ssl::SslContextBuilder;
 use openssl::x509::X509;
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 
@@ -59,6 +59,11 @@ impl Identity {
 
     pub fn dns_names(&self) -> Vec<String> {
         self.chain.dns_names()
+    }
+
+    /// Why it may not, or cannot, be shown for these purposes at `now`.
+    pub fn unfit_for(&self, purposes: &[Purpose], now: &Asn1TimeRef) -> Option<String> {
+        self.chain.untimely(now).or_else(|| self.chain.unfit_for(purposes))
     }
 
     pub fn key(&self) -> &PKey<Private> {
@@ -111,14 +116,7 @@ impl Authorities {
     }
 }
 
-/// What is wrong with a certificate and its key beyond their dates and purposes: TLS as this build of OpenSSL speaks it takes no
-/// keys that are too short and no digests that are broken.
-fn refusal_by_tls(set: impl FnOnce(&mut SslContextBuilder) -> Result<(), ErrorStack>) -> Option<String> {
-    let tried = SslContext::builder(SslMethod::tls()).and_then(|mut tls| set(&mut tls));
-    let errors = tried.err()?;
-    let reason = errors.errors().first().and_then(|error| error.reason().map(str::to_owned));
-    Some(reason.unwrap_or_else(|| "no reason given".to_owned()))
-}
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 static KEPT: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
 
@@ -144,8 +142,13 @@ fn kept() -> MutexGuard<'static, BTreeMap<PathBuf, Vec<u8>>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A text, without the byte order mark that some editors put before it.
 fn read(file: &Path) -> Result<Vec<u8>, String> {
-    bytes(file).map_err(|error| format!("{}: {}", file.display(), reason(&error)))
+    let mut bytes = bytes(file).map_err(|error| format!("{}: {}", file.display(), reason(&error)))?;
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(bytes)
 }
 
 /// What the system says, without Rust's `(os error 2)`.

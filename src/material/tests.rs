@@ -10,6 +10,7 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::rsa::Rsa;
+use openssl::ssl::{SslContext, SslMethod};
 use openssl::symm::Cipher;
 use openssl::x509::extension::ExtendedKeyUsage;
 use openssl::x509::{X509Name, X509NameRef};
@@ -159,6 +160,21 @@ fn every_kind_of_key_in_every_wrapping_is_read() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_a_text() {
+    let (folder, key) = (Folder::new(), ec());
+    let marked = |name, text: &[u8]| folder.file(name, ["\u{feff}".as_bytes(), text].concat());
+    let chain = pem(&[&certificate(&key)]);
+    let encrypted = key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), PASSPHRASE).unwrap();
+    let files = IdentityFiles {
+        cert: marked("one.crt", &chain),
+        key: marked("one.key", &encrypted),
+        passphrase: Some(marked("passphrase", PASSPHRASE)),
+    };
+    assert!(Identity::read(&files).unwrap().key().public_eq(&key));
+    Authorities::read(&files.cert).unwrap();
+}
+
+#[test]
 fn what_is_wrong_with_an_identity_is_said_with_the_file() {
     let folder = Folder::new();
     let (key, other) = (ec(), ec());
@@ -260,6 +276,9 @@ fn a_certificate_that_openssl_would_not_show_is_refused_before_it_is_served() {
     let chain = Chain::read(&folder.file("weak.crt", pem(&[&certificate(&weak)]))).unwrap();
     let said = chain.unfit_for(&[Purpose::Server]).unwrap();
     assert_eq!(said, "TLS does not take the certificate: ee key too small");
+    let below = folder.file("below.crt", pem(&[&certificate(&ec()), &certificate(&weak)]));
+    let said = Chain::read(&below).unwrap().unfit_for(&[Purpose::Client]).unwrap();
+    assert_eq!(said, "TLS does not take the certificate: ca key too small");
 }
 
 #[test]
