@@ -77,6 +77,8 @@ def test_every_kind_of_bad_material_is_refused_with_its_reason(rotating, pki):
         ({key: None}, "No such file or directory"),
         ({ca: b""}, "is empty"),
         ({ca: b"no certificate\n"}, "no PEM certificate"),
+        ({ca: good[cert]}, "nobody could be verified by it: unable to get local issuer certificate"),
+        ({ca: too_weak()}, "nobody could be verified by it: "),
         ({ca: good[ca][:200]}, "ends in the middle of a PEM block"),
     ]
     first = rotating.serial()

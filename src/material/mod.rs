@@ -17,12 +17,17 @@ use openssl::asn1::Asn1TimeRef;
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::SslContextBuilder;
-use openssl::x509::X509;
+use openssl::stack::Stack;
 use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
+use openssl::x509::{X509, X509StoreContext, X509VerifyResult};
 
 pub use certificate::{Certificate, Chain, Purpose};
 pub use key::{KeyFlaw, read as private_key};
 pub use shelf::{Role, Shelf, Used};
+
+/// That of this build of OpenSSL, as it comes.
+const SECURITY_LEVEL: i32 = 2;
 
 /// Where an identity is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,9 +103,13 @@ impl Authorities {
         self.0.certificates()
     }
 
-    /// Why none of them is valid at `now`. One of several may be: CAs are renewed by adding the new one first.
-    pub fn all_untimely(&self, now: &Asn1TimeRef) -> Option<String> {
-        self.0.all_untimely(now)
+    /// Why nobody could be verified by them. One of several must be valid, if `now` counts: CAs are renewed by adding the new one first.
+    pub fn unfit(&self, now: Option<&Asn1TimeRef>) -> Option<String> {
+        let untimely = now.and_then(|now| self.0.all_untimely(now));
+        untimely.or_else(|| match self.vouch_for_nobody() {
+            Ok(reason) => reason.map(|reason| format!("nobody could be verified by it: {reason}")),
+            Err(error) => Some(error.to_string()),
+        })
     }
 
     /// What OpenSSL verifies against.
@@ -108,11 +117,38 @@ impl Authorities {
     /// # Errors
     /// OpenSSL's.
     pub fn store(&self) -> Result<X509Store, ErrorStack> {
+        self.store_builder().map(X509StoreBuilder::build)
+    }
+
+    /// A chain ends at a root that is among them, with a key that is long enough; otherwise, what OpenSSL has against the last one.
+    fn vouch_for_nobody(&self) -> Result<Option<&'static str>, ErrorStack> {
+        let mut rules = X509VerifyParam::new()?;
+        // Their dates are another question.
+        rules.set_flags(X509VerifyFlags::NO_CHECK_TIME)?;
+        rules.set_auth_level(SECURITY_LEVEL);
+        let mut store = self.store_builder()?;
+        store.set_param(&rules)?;
+        let (store, no_others) = (store.build(), Stack::new()?);
+        let mut last = None;
+        for certificate in self.certificates() {
+            let verdict = X509StoreContext::new()?.init(&store, certificate, &no_others, |context| {
+                context.verify_cert()?;
+                Ok(context.error())
+            })?;
+            if verdict == X509VerifyResult::OK {
+                return Ok(None);
+            }
+            last = Some(verdict.error_string());
+        }
+        Ok(last)
+    }
+
+    fn store_builder(&self) -> Result<X509StoreBuilder, ErrorStack> {
         let mut store = X509StoreBuilder::new()?;
         for certificate in self.certificates() {
             store.add_cert(certificate.clone())?;
         }
-        Ok(store.build())
+        Ok(store)
     }
 }
 

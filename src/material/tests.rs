@@ -287,7 +287,7 @@ fn authorities_are_good_as_long_as_one_of_them_is() {
     let (now, one) = (in_days(0), name("one"));
     let made = |days| Draft { subject: &one, days, usage: None }.signed(&key);
     let said = |certificates: &[&X509], now: &Asn1TimeRef| {
-        Authorities::read(&folder.file("ca.crt", pem(certificates))).unwrap().all_untimely(now)
+        Authorities::read(&folder.file("ca.crt", pem(certificates))).unwrap().unfit(Some(now))
     };
     let (old, good, new) = (made((-2, -1)), made((-1, 1)), made((1, 2)));
     assert_eq!(said(&[&old, &good, &new], &now), None);
@@ -295,6 +295,31 @@ fn authorities_are_good_as_long_as_one_of_them_is() {
     let none =
         format!("none of its 2 certificates is valid; the last one is not valid before {}", new.not_before());
     assert_eq!(said(&[&old, &new], &now), Some(none));
+}
+
+#[test]
+fn authorities_have_a_root_that_can_be_believed() {
+    let (folder, key) = (Folder::new(), ec());
+    let said = |certificates: &[&X509]| {
+        Authorities::read(&folder.file("ca.crt", pem(certificates))).unwrap().unfit(None)
+    };
+    let (ca, one) = (name("ca"), name("one"));
+    let (root, below) = (Draft { subject: &ca, days: (-2, -1), usage: None }, ec());
+    let root = root.signed(&key);
+    let mut leaf = X509::builder().unwrap();
+    leaf.set_subject_name(&one).unwrap();
+    leaf.set_issuer_name(&ca).unwrap();
+    leaf.set_pubkey(&below).unwrap();
+    leaf.set_not_before(&in_days(-1)).unwrap();
+    leaf.set_not_after(&in_days(1)).unwrap();
+    leaf.sign(&key, MessageDigest::sha256()).unwrap();
+    let leaf = leaf.build();
+    assert_eq!(said(&[&root]), None, "dates do not count here");
+    assert_eq!(said(&[&leaf, &root]), None);
+    let nobody = "nobody could be verified by it: unable to get local issuer certificate";
+    assert_eq!(said(&[&leaf]).unwrap(), nobody);
+    let weak = certificate(&PKey::from_rsa(Rsa::generate(1024).unwrap()).unwrap());
+    assert!(said(&[&weak]).unwrap().contains("key too"));
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Trust {
         let identity = tls.identity.as_ref().map(|files| shelf.identity(by, files)).transpose()?;
         let ca = tls.ca.as_ref().map(|file| shelf.authorities(by, file)).transpose()?;
         let flaw = identity.and_then(|identity| identity.unfit_for(&[Purpose::Client], &now));
-        match flaw.or_else(|| ca?.all_untimely(&now)) {
+        match flaw.or_else(|| ca?.unfit(Some(&now))) {
             Some(flaw) => Err(format!("{by}: {flaw}")),
             None => Ok(Domain { renewed: true, ..Domain::load(tls, by, &mut shelf)? }),
         }
