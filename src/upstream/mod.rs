@@ -101,6 +101,11 @@ impl Upstream {
         owner(&self.name)
     }
 
+    /// Peer `index`, as the log calls it.
+    pub fn who(&self, index: usize) -> String {
+        format!("{}, peer {}", self.owner(), self.peers[index].name)
+    }
+
     /// A Pingora peer for peer `index`: address, trust domain and time-outs.
     pub async fn target(&self, index: usize) -> Result<HttpPeer, Fault> {
         Ok(self.dialer.target(self.address(index).await?))
@@ -129,7 +134,7 @@ impl Upstream {
     /// A connection to peer `index` failed: sets it aside.
     pub fn unreached(&self, index: usize, error: &Error) {
         let peer = &self.peers[index];
-        let (pause, who) = (peer.failed(), format!("{}, peer {}", self.owner(), peer.name));
+        let (pause, who) = (peer.failed(), self.who(index));
         log::warn!(about = who; "{who}: connect failed, set aside for {pause:?}: {error}");
     }
 
@@ -151,12 +156,8 @@ impl Upstream {
     async fn address(&self, index: usize) -> Result<SocketAddr, Fault> {
         let peer = &self.peers[index];
         peer.resolve().await.map_err(|error| {
-            log::warn!(
-                "upstream {}, peer {}: {} cannot be resolved: {error}",
-                self.name,
-                peer.name,
-                peer.host
-            );
+            let who = self.who(index);
+            log::warn!(about = who; "{who}: {} cannot be resolved: {error}", peer.host);
             Fault::NoPeer
         })
     }
