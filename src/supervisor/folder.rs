@@ -5,10 +5,10 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{Flock, FlockArg};
 
 use super::event::Number;
 
@@ -51,13 +51,15 @@ impl Folder {
     fn create_in(place: &Path) -> io::Result<Self> {
         // The process id is always 1 in a container, and others may share the place with us.
         for attempt in 0..100 {
-            let path = place.join(format!("outrigger-{}-{attempt}", std::process::id()));
+            let path = candidate(place, attempt);
             if path.as_os_str().len() + LONGEST_NAME >= SUN_PATH {
                 return Err(io::ErrorKind::InvalidFilename.into());
             }
             match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => {}
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
+                Err(_) if !is_private(&path).unwrap_or_default() => continue,
+                Err(_) => {}
             }
             if let Some(lock) = take(&path)? {
                 return Ok(Self { path, _lock: lock });
@@ -67,17 +69,24 @@ impl Folder {
     }
 }
 
-/// The lock of a folder that is private to us and nobody else's, and empty from now on.
+/// Unlike the names of those that hold no lock.
+fn candidate(place: &Path, attempt: usize) -> PathBuf {
+    place.join(format!("outrigger.{}.{attempt}", std::process::id()))
+}
+
+/// Whether it is a folder that nobody but us could have made, or can enter.
+fn is_private(path: &Path) -> io::Result<bool> {
+    let (found, own) = (fs::symlink_metadata(path)?, fs::metadata("/proc/self")?.uid());
+    Ok(found.is_dir() && found.uid() == own && found.mode() & 0o777 == 0o700)
+}
+
+/// The lock of a folder that is nobody else's; it is empty from now on.
 fn take(path: &Path) -> io::Result<Option<Flock<File>>> {
-    let flags = (OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits();
-    let Ok(folder) = File::options().read(true).custom_flags(flags).open(path) else { return Ok(None) };
+    let Ok(folder) = File::open(path) else { return Ok(None) };
     let found = folder.metadata()?;
-    if found.uid() != fs::metadata("/proc/self")?.uid() || found.mode() & 0o777 != 0o700 {
-        return Ok(None);
-    }
     let Ok(lock) = Flock::lock(folder, FlockArg::LockExclusiveNonblock) else { return Ok(None) };
     // Its last owner may have removed it since it was opened.
-    if !fs::symlink_metadata(path).is_ok_and(|now| now.ino() == found.ino()) {
+    if !fs::metadata(path).is_ok_and(|now| now.ino() == found.ino()) {
         return Ok(None);
     }
     for left in fs::read_dir(path)? {
@@ -127,7 +136,7 @@ mod tests {
     fn what_the_dead_left_is_taken_over() {
         let place = place("dead");
         for attempt in 0..100 {
-            let left = place.join(format!("outrigger-{}-{attempt}", std::process::id()));
+            let left = candidate(&place, attempt);
             DirBuilder::new().mode(0o700).create(&left).unwrap();
             fs::write(left.join("1.sock"), "").unwrap();
         }
@@ -141,7 +150,7 @@ mod tests {
     #[test]
     fn a_folder_that_others_may_enter_is_none_of_ours() {
         let place = place("open");
-        let open = place.join(format!("outrigger-{}-0", std::process::id()));
+        let open = candidate(&place, 0);
         fs::create_dir(&open).unwrap();
         fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
         let taken = Folder::create_in(&place).unwrap();
