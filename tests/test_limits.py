@@ -9,6 +9,7 @@ from harness import (
     JSON,
     Connection,
     Outrigger,
+    RawClient,
     RawUpstream,
     chunk,
     event,
@@ -357,6 +358,23 @@ def test_one_connection_too_many_is_503_and_the_others_work(small_world):
     goes_on(world)
     for client in kept:
         client.close()
+
+
+def test_a_handshake_that_does_not_come_holds_no_connection_too_many(small_world, pki):
+    """Without TLS they would be refused at once; here they have a second, however long a handshake may take."""
+    world = small_world(3)
+    kept = [world.client() for _ in range(3)]
+    for client in kept:
+        assert client.ask("POST", "/mcp", PING, JSON).status == 200
+    silent = [RawClient(world.secure) for _ in range(20)]
+    wait_until(lambda: world.metrics()["outrigger_connections"] == 3, 5, what="none of them is left")
+    for client in silent:
+        client.wait_closed()
+    context = pki.client_context()
+    with counted(world, REFUSED_HEADS, "too_many_connections"), RawClient(world.secure, context) as client:
+        assert client.ask("POST", "/mcp", PING, JSON).status == 503
+    for client in kept:
+        assert client.ask("POST", "/mcp", PING, JSON).status == 200
 
 
 def test_one_h2_connection_too_many_ends_and_the_others_work(small_world, http2):

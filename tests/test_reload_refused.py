@@ -138,6 +138,11 @@ def test_every_bad_reload_is_refused_explained_and_counted(serving, pki, tmp_pat
     assert f"cannot listen on {taken.address}" in serving.refused_reload()
     taken.close()
 
+    every = f"0.0.0.0:{world.port}"
+    file.write_text(edited(listeners=[yaml.safe_load(good)["listeners"][0] | {"address": every}]))
+    assert f"cannot listen on {every} as long as {world.address} serves" in serving.refused_reload()
+    file.write_text(edited(listeners=listeners))
+
     # The same file is good now: the address is free, and the certificate is a newer one.
     pki.issue("localhost", label="served")
     world.process.signal(signal.SIGHUP)

@@ -6,11 +6,13 @@ import datetime
 import os
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
 
 from harness import LAST_CHUNK, chunk, event, event_stream_head, response, wait_until
+from harness.paths import system_command
 from harness.rotating import Rotating, serial_of
 
 DAY = datetime.timedelta(days=1)
@@ -30,6 +32,12 @@ def endless(connection):
             number += 1
             time.sleep(0.02)
         connection.send(LAST_CHUNK)
+
+
+def too_weak() -> bytes:
+    """A certificate that OpenSSL would refuse to show, but not before a client is there."""
+    command = [system_command("openssl"), "req", "-x509", "-newkey", "rsa:1024", "-nodes", "-keyout", os.devnull]
+    return subprocess.run([*command, "-subj", "/CN=weak"], capture_output=True, check=True).stdout
 
 
 @pytest.fixture
@@ -65,9 +73,12 @@ def test_every_kind_of_bad_material_is_refused_with_its_reason(rotating, pki):
         ({cert: good[cert][: len(good[cert]) // 2]}, "ends in the middle of a PEM block"),
         ({key: good[key][: len(good[key]) // 2]}, "ends in the middle of a PEM block"),
         ({cert: b""}, "is empty"),
+        ({cert: good[cert] + too_weak()}, "ca key too small"),
         ({key: None}, "No such file or directory"),
         ({ca: b""}, "is empty"),
         ({ca: b"no certificate\n"}, "no PEM certificate"),
+        ({ca: good[cert]}, "nobody could be verified by it: unable to get local issuer certificate"),
+        ({ca: too_weak()}, "nobody could be verified by it: "),
         ({ca: good[ca][:200]}, "ends in the middle of a PEM block"),
     ]
     first = rotating.serial()

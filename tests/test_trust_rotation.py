@@ -35,6 +35,7 @@ class Rotating:
         self.server = raw_upstream(naming_the_client, tls=self._taking(both))
         self.shown = self._old.client("old", kind=kind)
         self.next = self._new.client("new", kind=kind)
+        self.expired = self._old.client("expired", kind=kind, days=(-2, -1))
         tls = {"ca": str(pki.ca), "server_name": "localhost", **self.shown.as_config()}
         self.world = outrigger([], {"upstreams": {"gateway": {"peers": [self.server.address], "tls": tls}}})
 
@@ -190,3 +191,16 @@ def test_a_worker_that_dies_is_followed_even_if_a_certificate_has_expired(outrig
     with Http1Client(world.address) as client:
         assert named(client, MCP) is None
     assert "upstream gateway: expired certificate" in world.story()
+
+
+def test_bad_material_is_not_taken_up_by_a_generation_that_leaves(rotating, pki):
+    """Nobody has found right what it reads then: here a reload has refused it, and no other generation came."""
+    kept = {path: Http1Client(rotating.world.address) for path in WAYS}
+    assert [named(client, path) for path, client in kept.items()] == ["old", "old"]
+    rotating.next = rotating.expired
+    rotating.put("cert", "key")
+    assert "the certificate expired on" in rotating.refused_reload()
+    [worker] = rotating.world.worker_pids()
+    os.kill(worker, signal.SIGTERM)
+    wait_until(lambda: "what was read before stays in use" in rotating.world.story(), what="it says so")
+    assert [named(client, path) for path, client in kept.items()] == ["old", "old"]

@@ -73,7 +73,7 @@ pub fn look(settings: &Settings) -> Result<Vec<Finding>, String> {
 /// As its health checks look at it; where there are none, by a connection (and a handshake).
 async fn of_peer(upstream: &Arc<Upstream>, index: usize) -> Finding {
     let peer = &upstream.peers[index];
-    let what = format!("upstream {}, peer {}", upstream.name, peer.name);
+    let what = upstream.who(index);
     let connection = Health {
         probe: Probe::Tcp,
         headers: Vec::new(),

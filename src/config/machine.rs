@@ -82,8 +82,7 @@ impl Machine for ThisMachine {
 
     fn authorities(&self, file: &Path) -> Result<(), String> {
         self.note(file);
-        let authorities = Authorities::read(file)?;
-        match self.now().and_then(|now| authorities.all_untimely(&now)) {
+        match Authorities::read(file)?.unfit(self.now().as_deref()) {
             Some(reason) => Err(format!("{}: {reason}", file.display())),
             None => Ok(()),
         }

@@ -15,6 +15,12 @@ pub fn handoff_name(address: SocketAddr, shard: usize) -> String {
     format!("{address}#{shard}")
 }
 
+/// Whether only one of these addresses can be listened on at a time: they are one, or one of them is every address of that port.
+pub fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let either_is_all = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && (one == other || either_is_all)
+}
+
 /// Every address to listen on, with its number of shards (accept loops).
 pub fn wanted(settings: &Settings) -> Vec<(SocketAddr, usize)> {
     let Settings { listeners, member, admin, threads, .. } = settings;
@@ -57,6 +63,21 @@ mod tests {
     fn names_say_address_and_shard() {
         assert_eq!(handoff_name(address("127.0.0.1:8080"), 0), "127.0.0.1:8080#0");
         assert_eq!(handoff_name(address("[::1]:8080"), 3), "[::1]:8080#3");
+    }
+
+    #[test]
+    fn the_wildcard_address_collides_with_all_of_its_port_and_kind() {
+        for (one, other, collides) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:80", "0.0.0.0:80", true),
+            ("127.0.0.1:80", "0.0.0.0:81", false),
+            ("[::1]:80", "[::]:80", true),
+            ("[::]:80", "0.0.0.0:80", false),
+        ] {
+            assert_eq!(collide(address(one), address(other)), collides, "{one} {other}");
+            assert_eq!(collide(address(other), address(one)), collides, "{other} {one}");
+        }
     }
 
     #[test]

@@ -103,8 +103,7 @@ impl<'e> Exchange<'e> {
                     fresh = true;
                 }
                 Err(failed) => {
-                    let who = format_args!("upstream {}, peer {}", upstream.name, upstream.peers[peer].name);
-                    return Err(failed.stop(who));
+                    return Err(failed.stop(format_args!("{}", upstream.who(peer))));
                 }
             }
         }

@@ -28,6 +28,8 @@ use time::Timestamp;
 
 /// An example in a sum is cut here.
 const EXAMPLE: usize = 200;
+/// The field of a line that says which listener or peer it is about: `log::warn!(about = …; "…")`.
+const ABOUT: &str = "about";
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 static SINK: Sink = Sink::new();
@@ -135,15 +137,16 @@ impl Logger {
     fn takes(&self, record: &Record<'_>) -> bool {
         let kind = match (record.target() == ACCESS, record.file_static(), record.line()) {
             (true, ..) => Kind::Access,
-            (false, Some(file), Some(line)) => Kind::Place(file, line),
+            (false, Some(file), Some(line)) => {
+                let about = record.key_values().get(Key::from_str(ABOUT));
+                Kind::Place { file, line, about: about.map(|about| about.to_string()) }
+            }
             (false, ..) => return true,
         };
-        let text = || match kind {
-            Kind::Place(..) => cut(record.args().to_string()),
-            Kind::Access => String::new(),
-        };
+        let is_access = kind == Kind::Access;
+        let text = || if is_access { String::new() } else { cut(record.args().to_string()) };
         let mut flood = self.flood();
-        flood.takes_all(kind) || flood.takes(kind, record.level(), self.began.elapsed(), text)
+        flood.takes_all(&kind) || flood.takes(kind, record.level(), self.began.elapsed(), text)
     }
 
     fn flood(&self) -> MutexGuard<'_, Flood> {
@@ -152,9 +155,10 @@ impl Logger {
 
     fn sum_up(&self, all: bool) {
         let sums = self.flood().sums(self.began.elapsed(), all);
-        for Sum { more, over, level, example } in sums {
+        for Sum { more, over, level, about, example } in sums {
             let (number, seconds) = (grouped(more), over.as_secs().max(1));
-            let fields = [("more", Value::from(more)), ("seconds", Value::from(seconds))];
+            let mut fields = vec![("more", Value::from(more)), ("seconds", Value::from(seconds))];
+            fields.extend(about.as_deref().map(|about| (ABOUT, Value::from(about))));
             let kind = if example.is_empty() { "access lines" } else { "of this kind" };
             let example = if example.is_empty() { example } else { format!(": {example}") };
             self.say(level, &fields, format_args!("… {number} more {kind} in {seconds} s{example}"));

@@ -7,10 +7,12 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::error::ErrorStack;
 use openssl::nid::Nid;
+use openssl::ssl::{Ssl, SslContext, SslMethod};
 use openssl::x509::{X509, X509ExtendedKeyUsage, X509NameEntryRef, X509Ref};
 
-use super::{pem, read, refusal_by_tls};
+use super::{pem, read};
 
 /// What a certificate is shown for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +63,24 @@ impl Chain {
             format!("the certificate may not be {use_}: its extended key usage lacks {name}")
         });
         lacking.or_else(|| {
-            let reason = refusal_by_tls(|tls| tls.set_certificate(leaf))?;
+            let reason = self.refusal_by_tls()?;
             Some(format!("TLS does not take the certificate: {reason}"))
         })
+    }
+
+    /// TLS as this build of OpenSSL speaks it shows no keys that are too short and no digests that are broken, in intermediates neither;
+    /// there it would say so in every single handshake.
+    fn refusal_by_tls(&self) -> Option<String> {
+        let show = || {
+            let (leaf, intermediates) = self.split();
+            let mut context = SslContext::builder(SslMethod::tls())?;
+            context.set_certificate(leaf)?;
+            let mut tls = Ssl::new(&context.build())?;
+            intermediates.iter().try_for_each(|intermediate| tls.add_chain_cert(intermediate.clone()))
+        };
+        let errors: ErrorStack = show().err()?;
+        let reason = errors.errors().first().and_then(|error| error.reason().map(str::to_owned));
+        Some(reason.unwrap_or_else(|| "no reason given".to_owned()))
     }
 
     /// What the first certificate is for, in lower case.

@@ -16,13 +16,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use openssl::asn1::Asn1TimeRef;
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::{SslContext, SslContextBuilder, SslMethod};
-use openssl::x509::X509;
+use openssl::ssl::SslContextBuilder;
+use openssl::stack::Stack;
 use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
+use openssl::x509::{X509, X509StoreContext, X509VerifyResult};
 
 pub use certificate::{Certificate, Chain, DAY, Nearness, Purpose};
 pub use key::{KeyFlaw, read as private_key};
 pub use shelf::{Role, Shelf, Used};
+
+/// That of this build of OpenSSL, as it comes.
+const SECURITY_LEVEL: i32 = 2;
 
 /// Where an identity is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +66,11 @@ impl Identity {
         self.chain.dns_names()
     }
 
+    /// Why it may not, or cannot, be shown for these purposes at `now`.
+    pub fn unfit_for(&self, purposes: &[Purpose], now: &Asn1TimeRef) -> Option<String> {
+        self.chain.untimely(now).or_else(|| self.chain.unfit_for(purposes))
+    }
+
     pub fn key(&self) -> &PKey<Private> {
         &self.key
     }
@@ -93,9 +103,13 @@ impl Authorities {
         self.0.certificates()
     }
 
-    /// Why none of them is valid at `now`. One of several may be: CAs are renewed by adding the new one first.
-    pub fn all_untimely(&self, now: &Asn1TimeRef) -> Option<String> {
-        self.0.all_untimely(now)
+    /// Why nobody could be verified by them. One of several must be valid, if `now` counts: CAs are renewed by adding the new one first.
+    pub fn unfit(&self, now: Option<&Asn1TimeRef>) -> Option<String> {
+        let untimely = now.and_then(|now| self.0.all_untimely(now));
+        untimely.or_else(|| match self.vouch_for_nobody() {
+            Ok(reason) => reason.map(|reason| format!("nobody could be verified by it: {reason}")),
+            Err(error) => Some(error.to_string()),
+        })
     }
 
     /// What OpenSSL verifies against.
@@ -103,22 +117,42 @@ impl Authorities {
     /// # Errors
     /// OpenSSL's.
     pub fn store(&self) -> Result<X509Store, ErrorStack> {
+        self.store_builder().map(X509StoreBuilder::build)
+    }
+
+    /// A chain ends at a root that is among them, with a key that is long enough; otherwise, what OpenSSL has against the last one.
+    fn vouch_for_nobody(&self) -> Result<Option<&'static str>, ErrorStack> {
+        let mut rules = X509VerifyParam::new()?;
+        // Their dates are another question.
+        rules.set_flags(X509VerifyFlags::NO_CHECK_TIME)?;
+        rules.set_auth_level(SECURITY_LEVEL);
+        let mut store = self.store_builder()?;
+        store.set_param(&rules)?;
+        let (store, no_others) = (store.build(), Stack::new()?);
+        let mut last = None;
+        for certificate in self.certificates() {
+            let verdict = X509StoreContext::new()?.init(&store, certificate, &no_others, |context| {
+                context.verify_cert()?;
+                Ok(context.error())
+            })?;
+            if verdict == X509VerifyResult::OK {
+                return Ok(None);
+            }
+            last = Some(verdict.error_string());
+        }
+        Ok(last)
+    }
+
+    fn store_builder(&self) -> Result<X509StoreBuilder, ErrorStack> {
         let mut store = X509StoreBuilder::new()?;
         for certificate in self.certificates() {
             store.add_cert(certificate.clone())?;
         }
-        Ok(store.build())
+        Ok(store)
     }
 }
 
-/// What is wrong with a certificate and its key beyond their dates and purposes: TLS as this build of OpenSSL speaks it takes no
-/// keys that are too short and no digests that are broken.
-fn refusal_by_tls(set: impl FnOnce(&mut SslContextBuilder) -> Result<(), ErrorStack>) -> Option<String> {
-    let tried = SslContext::builder(SslMethod::tls()).and_then(|mut tls| set(&mut tls));
-    let errors = tried.err()?;
-    let reason = errors.errors().first().and_then(|error| error.reason().map(str::to_owned));
-    Some(reason.unwrap_or_else(|| "no reason given".to_owned()))
-}
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 static KEPT: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
 
@@ -144,8 +178,13 @@ fn kept() -> MutexGuard<'static, BTreeMap<PathBuf, Vec<u8>>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A text, without the byte order mark that some editors put before it.
 fn read(file: &Path) -> Result<Vec<u8>, String> {
-    bytes(file).map_err(|error| format!("{}: {}", file.display(), reason(&error)))
+    let mut bytes = bytes(file).map_err(|error| format!("{}: {}", file.display(), reason(&error)))?;
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(bytes)
 }
 
 /// What the system says, without Rust's `(os error 2)`.

@@ -10,6 +10,7 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::rsa::Rsa;
+use openssl::ssl::{SslContext, SslMethod};
 use openssl::symm::Cipher;
 use openssl::x509::extension::ExtendedKeyUsage;
 use openssl::x509::{X509Name, X509NameRef};
@@ -159,6 +160,21 @@ fn every_kind_of_key_in_every_wrapping_is_read() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_a_text() {
+    let (folder, key) = (Folder::new(), ec());
+    let marked = |name, text: &[u8]| folder.file(name, ["\u{feff}".as_bytes(), text].concat());
+    let chain = pem(&[&certificate(&key)]);
+    let encrypted = key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), PASSPHRASE).unwrap();
+    let files = IdentityFiles {
+        cert: marked("one.crt", &chain),
+        key: marked("one.key", &encrypted),
+        passphrase: Some(marked("passphrase", PASSPHRASE)),
+    };
+    assert!(Identity::read(&files).unwrap().key().public_eq(&key));
+    Authorities::read(&files.cert).unwrap();
+}
+
+#[test]
 fn what_is_wrong_with_an_identity_is_said_with_the_file() {
     let folder = Folder::new();
     let (key, other) = (ec(), ec());
@@ -260,6 +276,9 @@ fn a_certificate_that_openssl_would_not_show_is_refused_before_it_is_served() {
     let chain = Chain::read(&folder.file("weak.crt", pem(&[&certificate(&weak)]))).unwrap();
     let said = chain.unfit_for(&[Purpose::Server]).unwrap();
     assert_eq!(said, "TLS does not take the certificate: ee key too small");
+    let below = folder.file("below.crt", pem(&[&certificate(&ec()), &certificate(&weak)]));
+    let said = Chain::read(&below).unwrap().unfit_for(&[Purpose::Client]).unwrap();
+    assert_eq!(said, "TLS does not take the certificate: ca key too small");
 }
 
 #[test]
@@ -268,7 +287,7 @@ fn authorities_are_good_as_long_as_one_of_them_is() {
     let (now, one) = (in_days(0), name("one"));
     let made = |days| Draft { subject: &one, days, usage: None }.signed(&key);
     let said = |certificates: &[&X509], now: &Asn1TimeRef| {
-        Authorities::read(&folder.file("ca.crt", pem(certificates))).unwrap().all_untimely(now)
+        Authorities::read(&folder.file("ca.crt", pem(certificates))).unwrap().unfit(Some(now))
     };
     let (old, good, new) = (made((-2, -1)), made((-1, 1)), made((1, 2)));
     assert_eq!(said(&[&old, &good, &new], &now), None);
@@ -276,6 +295,31 @@ fn authorities_are_good_as_long_as_one_of_them_is() {
     let none =
         format!("none of its 2 certificates is valid; the last one is not valid before {}", new.not_before());
     assert_eq!(said(&[&old, &new], &now), Some(none));
+}
+
+#[test]
+fn authorities_have_a_root_that_can_be_believed() {
+    let (folder, key) = (Folder::new(), ec());
+    let said = |certificates: &[&X509]| {
+        Authorities::read(&folder.file("ca.crt", pem(certificates))).unwrap().unfit(None)
+    };
+    let (ca, one) = (name("ca"), name("one"));
+    let (root, below) = (Draft { subject: &ca, days: (-2, -1), usage: None }, ec());
+    let root = root.signed(&key);
+    let mut leaf = X509::builder().unwrap();
+    leaf.set_subject_name(&one).unwrap();
+    leaf.set_issuer_name(&ca).unwrap();
+    leaf.set_pubkey(&below).unwrap();
+    leaf.set_not_before(&in_days(-1)).unwrap();
+    leaf.set_not_after(&in_days(1)).unwrap();
+    leaf.sign(&key, MessageDigest::sha256()).unwrap();
+    let leaf = leaf.build();
+    assert_eq!(said(&[&root]), None, "dates do not count here");
+    assert_eq!(said(&[&leaf, &root]), None);
+    let nobody = "nobody could be verified by it: unable to get local issuer certificate";
+    assert_eq!(said(&[&leaf]).unwrap(), nobody);
+    let weak = certificate(&PKey::from_rsa(Rsa::generate(1024).unwrap()).unwrap());
+    assert!(said(&[&weak]).unwrap().contains("key too"));
 }
 
 #[test]

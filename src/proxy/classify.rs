@@ -93,25 +93,23 @@ pub(super) fn classify(
 /// Whether the listener takes requests for this host and from this page.
 fn allowed(head: &RequestHeader, listener: &Listener, public: &Public, is_mcp: bool) -> Result<(), Fault> {
     let (written, seen) = (public.host.as_deref(), &*public.origin.authority);
+    let by = &*listener.name;
     if !listener.allowed.takes_host(written, seen) {
         let host = excerpt(written.unwrap_or(seen));
         match written {
             Some(written) if written != seen => log::warn!(
-                "listener {}: `allowed_hosts` must have {host:?} and, as a trusted proxy claims it, {seen:?}",
-                listener.name
+                about = by;
+                "listener {by}: `allowed_hosts` must have {host:?} and, as a trusted proxy claims it, {seen:?}"
             ),
-            _ => log::warn!("listener {}: `allowed_hosts` does not have {host:?}", listener.name),
+            _ => log::warn!(about = by; "listener {by}: `allowed_hosts` does not have {host:?}"),
         }
         return Err(Fault::HostNotAllowed);
     }
     if is_mcp || head.headers.contains_key(header::UPGRADE) {
         for origin in head.headers.get_all(header::ORIGIN).iter().map(text) {
             if !listener.allowed.takes_origin(origin, &public.base) {
-                log::warn!(
-                    "listener {}: `allowed_origins` does not have {:?}",
-                    listener.name,
-                    excerpt(origin)
-                );
+                let origin = excerpt(origin);
+                log::warn!(about = by; "listener {by}: `allowed_origins` does not have {origin:?}");
                 return Err(Fault::OriginNotAllowed);
             }
         }

@@ -98,12 +98,7 @@ pub(super) fn connect_failed(app: &App, context: &mut Context, mut error: Box<Er
     context.pass.asking.fail("connect_failed");
     if let Some((id, index)) = context.pass.current.take() {
         let upstream = app.upstream(id);
-        let pause = upstream.peers[index].failed();
-        log::warn!(
-            "upstream {}, peer {}: connect failed, set aside for {pause:?}: {error}",
-            upstream.name,
-            upstream.peers[index].name
-        );
+        upstream.unreached(index, &error);
         context.pass.tried.push(index);
         error.set_retry(context.pass.tried.len() < upstream.peers.len());
     } else {

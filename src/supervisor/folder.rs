@@ -1,12 +1,14 @@
-//! The private folder for the upgrade sockets: made at the start, mode 0700, removed at the end.
-//! Takes places to try in order; gives a path per generation.
+//! The private folder for the upgrade sockets: made at the start, mode 0700, removed at the end. One that a dead supervisor left behind is
+//! taken over. Takes places to try in order; gives a path per generation.
 //! Surprise: the mode is the whole protection. Pingora makes its upgrade socket writable for everyone and hands the
 //! listeners to whoever connects.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
 
 use super::event::Number;
 
@@ -15,7 +17,11 @@ const SUN_PATH: usize = 108;
 /// `/`, the longest number and `.sock`.
 const LONGEST_NAME: usize = 1 + 20 + 5;
 
-pub struct Folder(PathBuf);
+pub struct Folder {
+    path: PathBuf,
+    /// Says that we live, to whoever finds the folder.
+    _lock: Flock<File>,
+}
 
 impl Folder {
     /// In the first of `$XDG_RUNTIME_DIR`, `/run`, the folder for temporary files and `last` that lets us.
@@ -39,29 +45,60 @@ impl Folder {
     }
 
     pub fn upgrade_sock(&self, generation: Number) -> PathBuf {
-        self.0.join(format!("{generation}.sock"))
+        self.path.join(format!("{generation}.sock"))
     }
 
     fn create_in(place: &Path) -> io::Result<Self> {
-        // The process id is always 1 in a container, and a predecessor that was killed leaves its folder behind.
+        // The process id is always 1 in a container, and others may share the place with us.
         for attempt in 0..100 {
-            let path = place.join(format!("outrigger-{}-{attempt}", std::process::id()));
+            let path = candidate(place, attempt);
             if path.as_os_str().len() + LONGEST_NAME >= SUN_PATH {
                 return Err(io::ErrorKind::InvalidFilename.into());
             }
             match DirBuilder::new().mode(0o700).create(&path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                created => return created.map(|()| Self(path)),
+                Ok(()) => {}
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Err(_) if !is_private(&path).unwrap_or_default() => continue,
+                Err(_) => {}
+            }
+            if let Some(lock) = take(&path)? {
+                return Ok(Self { path, _lock: lock });
             }
         }
         Err(io::ErrorKind::AlreadyExists.into())
     }
 }
 
+/// Unlike the names of those that hold no lock.
+fn candidate(place: &Path, attempt: usize) -> PathBuf {
+    place.join(format!("outrigger.{}.{attempt}", std::process::id()))
+}
+
+/// Whether it is a folder that nobody but us could have made, or can enter.
+fn is_private(path: &Path) -> io::Result<bool> {
+    let (found, own) = (fs::symlink_metadata(path)?, fs::metadata("/proc/self")?.uid());
+    Ok(found.is_dir() && found.uid() == own && found.mode() & 0o777 == 0o700)
+}
+
+/// The lock of a folder that is nobody else's; it is empty from now on.
+fn take(path: &Path) -> io::Result<Option<Flock<File>>> {
+    let Ok(folder) = File::open(path) else { return Ok(None) };
+    let found = folder.metadata()?;
+    let Ok(lock) = Flock::lock(folder, FlockArg::LockExclusiveNonblock) else { return Ok(None) };
+    // Its last owner may have removed it since it was opened.
+    if !fs::metadata(path).is_ok_and(|now| now.ino() == found.ino()) {
+        return Ok(None);
+    }
+    for left in fs::read_dir(path)? {
+        fs::remove_file(left?.path())?;
+    }
+    Ok(Some(lock))
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            log::warn!("{} is left behind: {error}", self.0.display());
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            log::warn!("{} is left behind: {error}", self.path.display());
         }
     }
 }
@@ -73,16 +110,53 @@ mod tests {
 
     use super::*;
 
+    /// A folder of this test's own.
+    fn place(name: &str) -> PathBuf {
+        let place = std::env::temp_dir().join(format!("folders-{name}-{}", std::process::id()));
+        fs::create_dir(&place).unwrap();
+        place
+    }
+
     #[test]
     fn private_unlike_any_other_and_gone_afterwards() {
-        let place = std::env::temp_dir();
+        let place = place("alive");
         let (first, second) = (Folder::create_in(&place).unwrap(), Folder::create_in(&place).unwrap());
-        assert_ne!(first.0, second.0);
-        assert_eq!(fs::metadata(&first.0).unwrap().permissions().mode() & 0o777, 0o700);
-        let path = first.0.clone();
+        assert_ne!(first.path, second.path);
+        assert_eq!(fs::metadata(&first.path).unwrap().permissions().mode() & 0o777, 0o700);
+        let path = first.path.clone();
         fs::write(first.upgrade_sock(3), "").unwrap();
         drop(first);
         assert!(!path.exists());
+        drop(second);
+        fs::remove_dir(place).unwrap();
+    }
+
+    /// However often a predecessor of our process id was killed.
+    #[test]
+    fn what_the_dead_left_is_taken_over() {
+        let place = place("dead");
+        for attempt in 0..100 {
+            let left = candidate(&place, attempt);
+            DirBuilder::new().mode(0o700).create(&left).unwrap();
+            fs::write(left.join("1.sock"), "").unwrap();
+        }
+        let taken = Folder::create_in(&place).unwrap();
+        assert!(!taken.upgrade_sock(1).exists(), "its sockets are not ours");
+        assert_ne!(Folder::create_in(&place).unwrap().path, taken.path, "now it is somebody's");
+        drop(taken);
+        fs::remove_dir_all(place).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_others_may_enter_is_none_of_ours() {
+        let place = place("open");
+        let open = candidate(&place, 0);
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+        let taken = Folder::create_in(&place).unwrap();
+        assert_ne!(taken.path, open);
+        drop(taken);
+        fs::remove_dir_all(place).unwrap();
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::trace;
 
 use super::event::{Fault, Fingerprint, Limits};
 use super::files::{Contents, Files, fingerprint};
-use super::sockets::Sockets;
+use super::sockets::{BindError, Sockets};
 
 pub struct Plan {
     /// As given on the command line; for messages.
@@ -78,7 +78,7 @@ impl Attempt {
 
 impl Plan {
     /// # Errors
-    /// `Fault::System` if the lock or an address is taken.
+    /// `Fault::System` if the lock or an address is taken by somebody else.
     fn of(
         file: String,
         text: String,
@@ -95,14 +95,23 @@ impl Plan {
             Some(current) => current.lock.clone(),
             None => folder.as_deref().map(lock).transpose()?.map(Arc::new),
         };
-        let sockets = Sockets::open(&wanted, current.map(|current| &current.sockets))
-            .map_err(|cause| of_system(cause.to_string()))?;
+        let sockets = Sockets::open(&wanted, current.map(|current| &current.sockets))?;
         let limits = limits(&settings);
         let system_cas = trusts_the_system(&settings);
         let watch = settings.reload.watch;
         let readable = contents.iter().filter_map(|(path, content)| Some((path, content.as_ref().ok()?)));
         let kept = readable.map(|(path, content)| (path.clone(), content.clone())).collect();
         Ok(Self { file, text, kept, sockets, limits, log: settings.log, watch, system_cas, folder, lock })
+    }
+}
+
+impl From<BindError> for Refusal {
+    fn from(error: BindError) -> Self {
+        match error.in_the_way {
+            // What has the port is ours: no other try can end otherwise.
+            Some(_) => of_config(error.to_string()),
+            None => of_system(error.to_string()),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use pingora_core::server::Fds;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::sockets::handoff_name;
+use crate::config::sockets::{collide, handoff_name};
 
 /// What `listen` is asked for; the kernel lowers it to `net.core.somaxconn`. Pingora asks for the same.
 const BACKLOG: i32 = 65535;
@@ -22,11 +22,20 @@ const BACKLOG: i32 = 65535;
 pub struct BindError {
     address: SocketAddr,
     cause: io::Error,
+    /// Of our own that has its port as long as it serves: one of the two is the wildcard address.
+    pub in_the_way: Option<SocketAddr>,
 }
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot listen on {}: {}", self.address, self.cause)
+        let Self { address, cause, in_the_way } = self;
+        match in_the_way {
+            None => write!(f, "cannot listen on {address}: {cause}"),
+            Some(other) => write!(
+                f,
+                "cannot listen on {address} as long as {other} serves: go by way of another port, or restart"
+            ),
+        }
     }
 }
 
@@ -50,7 +59,10 @@ impl Sockets {
         let open = |&(address, shards): &(SocketAddr, usize)| {
             let socket = match kept.and_then(|kept| kept.find(address)) {
                 Some(socket) => socket,
-                None => Arc::new(listen(address).map_err(|cause| BindError { address, cause })?),
+                None => Arc::new(listen(address).map_err(|cause| {
+                    let in_the_way = kept.and_then(|kept| kept.in_the_way_of(address));
+                    BindError { address, cause, in_the_way }
+                })?),
             };
             Ok(Listening { address, shards, socket })
         };
@@ -72,6 +84,10 @@ impl Sockets {
         let path = upgrade_sock.to_str().ok_or(io::ErrorKind::InvalidFilename)?;
         fds.send_to_sock(path)?;
         Ok(())
+    }
+
+    fn in_the_way_of(&self, address: SocketAddr) -> Option<SocketAddr> {
+        self.0.iter().map(|listening| listening.address).find(|other| collide(*other, address))
     }
 
     fn find(&self, address: SocketAddr) -> Option<Arc<Socket>> {
@@ -127,6 +143,20 @@ mod tests {
         let local = taken.local_addr().unwrap();
         let refused = Sockets::open(&[(local, 1)], None).map(|_| ()).unwrap_err();
         assert!(refused.to_string().starts_with(&format!("cannot listen on {local}: ")), "{refused}");
+    }
+
+    /// The wildcard address takes in every other of its port, and the kernel does not give away what is listened on.
+    #[test]
+    fn our_own_address_that_is_in_the_way_is_named() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (exact, all) = (address(&format!("127.0.0.1:{port}")), address(&format!("0.0.0.0:{port}")));
+        for (old, new) in [(exact, all), (all, exact)] {
+            let served = Sockets::open(&[(old, 1)], None).unwrap();
+            let refused = Sockets::open(&[(new, 1)], Some(&served)).map(|_| ()).unwrap_err();
+            assert_eq!(refused.in_the_way, Some(old));
+            let said = format!("cannot listen on {new} as long as {old} serves");
+            assert!(refused.to_string().starts_with(&said), "{refused}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod trust;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use pingora_core::Error;
 use pingora_core::connectors::TransportConnector;
 use pingora_core::protocols::Stream;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -100,6 +101,11 @@ impl Upstream {
         owner(&self.name)
     }
 
+    /// Peer `index`, as the log calls it.
+    pub fn who(&self, index: usize) -> String {
+        format!("{}, peer {}", self.owner(), self.peers[index].name)
+    }
+
     /// A Pingora peer for peer `index`: address, trust domain and time-outs.
     pub async fn target(&self, index: usize) -> Result<HttpPeer, Fault> {
         Ok(self.dialer.target(self.address(index).await?))
@@ -120,14 +126,16 @@ impl Upstream {
         let address = self.address(index).await.map_err(|fault| Unreachable { fault, gone: false })?;
         let peer = &self.peers[index];
         self.dialer.connect(address).await.inspect(|_| peer.reached()).map_err(|error| {
-            let ejected = peer.failed();
-            log::warn!(
-                "upstream {}, peer {}: connect failed, set aside for {ejected:?}: {error}",
-                self.name,
-                peer.name
-            );
+            self.unreached(index, &error);
             Unreachable::from(&*error)
         })
+    }
+
+    /// A connection to peer `index` failed: sets it aside.
+    pub fn unreached(&self, index: usize, error: &Error) {
+        let peer = &self.peers[index];
+        let (pause, who) = (peer.failed(), self.who(index));
+        log::warn!(about = who; "{who}: connect failed, set aside for {pause:?}: {error}");
     }
 
     fn has_tls(&self) -> bool {
@@ -148,12 +156,8 @@ impl Upstream {
     async fn address(&self, index: usize) -> Result<SocketAddr, Fault> {
         let peer = &self.peers[index];
         peer.resolve().await.map_err(|error| {
-            log::warn!(
-                "upstream {}, peer {}: {} cannot be resolved: {error}",
-                self.name,
-                peer.name,
-                peer.host
-            );
+            let who = self.who(index);
+            log::warn!(about = who; "{who}: {} cannot be resolved: {error}", peer.host);
             Fault::NoPeer
         })
     }

@@ -5,9 +5,9 @@
 //! fingerprint of the whole domain goes into `group_key`: two domains never share a connection, not even one's past and present.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::sha::Sha256;
 use openssl::x509::X509;
@@ -18,14 +18,13 @@ use pingora_core::utils::tls::CertKey;
 use super::handshake::{self, Handshake};
 use super::seal::{self, Demands};
 use crate::config::settings::{UpstreamTls, Verify};
-use crate::material::Shelf;
+use crate::material::{Purpose, Shelf};
 
 pub struct Trust {
     tls: UpstreamTls,
     /// Whose it is, for messages.
     by: String,
     domain: RwLock<Arc<Domain>>,
-    renewed: AtomicBool,
 }
 
 /// A domain as it was read at one time.
@@ -36,6 +35,8 @@ struct Domain {
     /// In place of Pingora's.
     handshake: Option<Arc<Handshake>>,
     fingerprint: u64,
+    /// Whether there was another one before it.
+    renewed: bool,
 }
 
 impl Trust {
@@ -44,18 +45,29 @@ impl Trust {
     pub fn load(tls: &UpstreamTls, by: &str, shelf: &mut Shelf) -> Result<Self, String> {
         let domain = Domain::load(tls, by, shelf)?;
         let (tls, by, domain) = (tls.clone(), by.to_owned(), RwLock::new(Arc::new(domain)));
-        Ok(Self { tls, by, domain, renewed: AtomicBool::new(false) })
+        Ok(Self { tls, by, domain })
     }
 
     /// Reads the files again, for a generation that has been followed by one with newer ones: its last clients' requests meet upstreams
     /// that may no longer accept what it has shown them up to now.
     pub fn renew(&self) {
-        match Domain::load(&self.tls, &self.by, &mut Shelf::default()) {
-            Ok(domain) => {
-                *self.domain.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(domain);
-                self.renewed.store(true, Ordering::Release);
-            }
+        match self.read_again() {
+            Ok(domain) => *self.domain.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(domain),
             Err(reason) => log::warn!("{reason}; what was read before stays in use"),
+        }
+    }
+
+    /// Nobody may have looked at what the files hold by now: where a generation retires because it was told to, no other has begun
+    /// with them. So they are held against what a reload demands.
+    fn read_again(&self) -> Result<Domain, String> {
+        let (Self { tls, by, .. }, mut shelf) = (self, Shelf::default());
+        let now = Asn1Time::days_from_now(0).map_err(|error| format!("{by}: {error}"))?;
+        let identity = tls.identity.as_ref().map(|files| shelf.identity(by, files)).transpose()?;
+        let ca = tls.ca.as_ref().map(|file| shelf.authorities(by, file)).transpose()?;
+        let flaw = identity.and_then(|identity| identity.unfit_for(&[Purpose::Client], &now));
+        match flaw.or_else(|| ca?.unfit(Some(&now))) {
+            Some(flaw) => Err(format!("{by}: {flaw}")),
+            None => Ok(Domain { renewed: true, ..Domain::load(tls, by, &mut shelf)? }),
         }
     }
 
@@ -70,7 +82,8 @@ impl Trust {
 
     /// The domain of a connection without a seal, where there has only been one.
     pub fn only_fingerprint(&self) -> Option<u64> {
-        (!self.renewed.load(Ordering::Acquire)).then(|| self.fingerprint())
+        let domain = self.domain();
+        (!domain.renewed).then_some(domain.fingerprint)
     }
 
     /// A peer of this domain at `address`.
@@ -126,6 +139,7 @@ impl Domain {
             seal: seal::hook(fingerprint, demands),
             handshake: own.transpose()?.map(Arc::new),
             fingerprint,
+            renewed: false,
         })
     }
 }

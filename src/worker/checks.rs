@@ -133,7 +133,7 @@ fn learn(app: &App, upstream: &Upstream, index: usize, outcome: Outcome) {
         "" => String::new(),
         detail => format!(" ({detail})"),
     };
-    let who = format!("upstream {}, peer {}", upstream.name, peer.name);
+    let who = upstream.who(index);
     match peer.health.learn(outcome) {
         Change::FellIll(reason) => {
             log::warn!("{who} is unhealthy: {}{detail}", reason.sentence());
@@ -184,7 +184,7 @@ impl Farewells {
     }
 
     fn tell(&mut self, left: Left, upstream: &Upstream, peer: usize) {
-        let who = format_args!("upstream {}, peer {}", upstream.name, upstream.peers[peer].name);
+        let who = upstream.who(peer);
         match left {
             Left::Nothing => {}
             Left::Session(status) if !std::mem::replace(&mut self.said, true) => log::warn!(

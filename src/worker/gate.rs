@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -85,10 +86,17 @@ impl Gate {
         }
     }
 
-    /// What HTTP is spoken on. `None`: the connection is over.
-    async fn within(&self, stream: Stream, entrance: &Entrance) -> Option<Stream> {
+    /// Whether there is one connection more than clients may have, now that one has come in here.
+    fn is_one_too_many(&self, entrance: &Entrance) -> bool {
+        let most = i64::try_from(self.app.settings.limits.connections).unwrap_or(i64::MAX);
+        let among_clients = !self.probe.under_way() && entrance.door != Door::Member;
+        among_clients && self.app.counters.connections.get() > most
+    }
+
+    /// What HTTP is spoken on. `None`: the connection is over. `patience`: how long a handshake may take.
+    async fn within(&self, stream: Stream, entrance: &Entrance, patience: Duration) -> Option<Stream> {
         let Some(tls) = &entrance.tls else { return Some(stream) };
-        match tls.accept(stream, self.app.settings.timeouts.handshake, &self.app.counters).await {
+        match tls.accept(stream, patience, &self.app.counters).await {
             Ok(stream) => Some(stream),
             Err(NoTls::Plaintext(mut stream)) if entrance.door != Door::Member => {
                 self.refuse(&mut stream, head::PLAINTEXT).await;
@@ -196,12 +204,14 @@ async fn read_some(stream: &mut Stream, buffer: &mut BytesMut) -> std::io::Resul
 impl ServerApp for Gate {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let entrance = self.entrance_of(&stream)?;
-        let connections = &self.app.counters.connections;
-        let _open = Counted::one(connections);
-        let mut stream = self.within(stream, entrance).await?;
+        let _open = Counted::one(&self.app.counters.connections);
+        let one_too_many = self.is_one_too_many(entrance);
+        let handshake = self.app.settings.timeouts.handshake;
+        // Who is refused shakes hands only to be told so, and holds its connection no longer than without TLS.
+        let patience = if one_too_many { handshake.min(REST.1) } else { handshake };
+        let mut stream = self.within(stream, entrance, patience).await?;
         let h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-        let most = i64::try_from(self.app.settings.limits.connections).unwrap_or(i64::MAX);
-        if connections.get() > most && !self.probe.under_way() && entrance.door != Door::Member {
+        if one_too_many {
             if h2 {
                 self.count_refusal(head::TOO_MANY_CONNECTIONS);
             } else {

@@ -8,7 +8,6 @@ mod failure;
 mod handshake;
 mod names;
 mod server;
-mod sparing;
 
 use std::sync::Arc;
 

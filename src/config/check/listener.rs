@@ -9,6 +9,7 @@ use crate::config::field::{Field, OneOrMany};
 use crate::config::file;
 use crate::config::problem::Path;
 use crate::config::settings::{Listener, UpstreamId};
+use crate::config::sockets::collide;
 use crate::mcp::public_url::{self, PLAIN};
 use crate::routing::destination::Destination;
 
@@ -148,10 +149,16 @@ impl Check<'_> {
 
     fn address(&self, text: &str, path: &Path, taken: &mut Taken) -> Option<SocketAddr> {
         let address = self.ask(address::listen(text), path)?;
-        if let Some((_, first)) = taken.addresses.iter().find(|(other, _)| *other == address) {
-            self.report.say(path, format!("is the same as {first}"));
-        } else {
-            taken.addresses.push((address, path.clone()));
+        match taken.addresses.iter().find(|(other, _)| collide(*other, address)) {
+            None => taken.addresses.push((address, path.clone())),
+            Some((other, first)) if *other == address => {
+                self.report.say(path, format!("is the same as {first}"));
+            }
+            Some((_, first)) => {
+                let sentence =
+                    format!("cannot be listened on beside {first}: one of the two is all of that port");
+                self.report.say(path, sentence);
+            }
         }
         Some(address)
     }

@@ -5,10 +5,9 @@
 use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use log::{Level, Record};
 use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::ssl::{NameType, SslRef, SslVerifyMode};
@@ -82,18 +81,9 @@ impl ServerTls {
 
     fn tell(&self, peer: Option<SocketAddr>, failure: &Failure, counters: &Counters) {
         counters.tls_failures.with_label_values(&[failure.reason]).inc();
-        let mut sparing = self.sparing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let Some(left_out) = sparing.event(Instant::now()) else { return };
         let peer = peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
-        let Failure { reason, sentence } = failure;
-        let more = match left_out {
-            0 => String::new(),
-            more => format!(" ({more} more like it were not written)"),
-        };
-        let line = format_args!("{}: no TLS handshake with {peer}: {reason}: {sentence}{more}", self.by);
-        // They are spared already, and for each listener apart: the flood at one must not hide what is told of another.
-        let record = Record::builder().level(Level::Warn).target(module_path!()).args(line).build();
-        log::logger().log(&record);
+        let (by, Failure { reason, sentence }) = (&*self.by, failure);
+        log::warn!(about = by; "{by}: no TLS handshake with {peer}: {reason}: {sentence}");
     }
 }
 

@@ -2,9 +2,6 @@
 //! Takes checked settings and material, gives a [`ServerTls`]. Surprise: several certificates are several contexts that differ in nothing
 //! else, because OpenSSL keeps all else that a handshake needs in the first one and only the certificate in the one that is chosen.
 
-use std::sync::Mutex;
-use std::time::Instant;
-
 use openssl::error::ErrorStack;
 use openssl::sha::sha256;
 use openssl::ssl::{
@@ -13,7 +10,6 @@ use openssl::ssl::{
 };
 
 use super::names::ByName;
-use super::sparing::Sparing;
 use crate::config::settings::{ListenerTls, MemberTls, TlsVersion};
 use crate::material::{Authorities, Identity, Shelf};
 
@@ -29,8 +25,6 @@ pub struct ServerTls {
     pub(super) by_name: ByName<SslContext>,
     /// Whether a client's certificate says who it is; a member's says only that it is one.
     pub(super) names_clients: bool,
-    /// Lines about handshakes that failed.
-    pub(super) sparing: Mutex<Sparing>,
 }
 
 impl ServerTls {
@@ -74,7 +68,6 @@ impl ServerTls {
             acceptor: first.clone(),
             by_name: ByName::new(made.iter().map(|(names, one)| (names.clone(), one.context().to_owned()))),
             names_clients: clients.is_some(),
-            sparing: Mutex::new(Sparing::new(Instant::now())),
             by,
         })
     }
@@ -99,7 +92,6 @@ impl ServerTls {
             acceptor: build().map_err(|error: ErrorStack| format!("{by}: {error}"))?,
             by_name: ByName::new([]),
             names_clients: false,
-            sparing: Mutex::new(Sparing::new(Instant::now())),
             by,
         })
     }
