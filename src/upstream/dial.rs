@@ -47,8 +47,9 @@ impl Dialer {
         target
     }
 
+    /// In a box, because every request could need one and few do: what connects is larger than all else that a request is.
     pub async fn connect(&self, address: SocketAddr) -> Result<Stream, BError> {
-        self.open(&self.target(address)).await
+        Box::pin(async { self.open(&self.target(address)).await }).await
     }
 
     /// A new connection to a [`Self::target`], whose options may have been changed.
