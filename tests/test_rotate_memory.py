@@ -59,7 +59,9 @@ def test_memory_is_bounded_by_the_generations_that_may_drain(outrigger, pki, raw
         figures = ", ".join(f"{kind} {seen[kind]} KiB" for kind in ("Rss", "Pss", "Anonymous"))
         print(f"draining with {len(clients)} streams: {figures}")
     few, many = (memory(pid)["Anonymous"] for pid, _ in generations[1:])
-    print(f"per stream: {(many - few) / (STREAMS[2] - STREAMS[1]):.1f} KiB")
+    per_stream = (many - few) / (STREAMS[2] - STREAMS[1])
+    print(f"per stream: {per_stream:.1f} KiB")
+    assert per_stream < 70, "a request keeps more for as long as its stream lives than it did (65 KiB)"
     workers = world.worker_pids()
     print(f"serving, fresh: {memory(workers[-1])}")
     print(f"supervisor: {memory(world.process.pid)}")

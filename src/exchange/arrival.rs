@@ -63,8 +63,8 @@ async fn serve(session: &mut Session, app: &App, hop: &Hop<'_>, record: &mut Rec
     let answer = answer?;
     drop((room, wire, inbound));
     let raw = (Judged::raw(&answer), &Asked::default());
-    let room = record.trace.room("relay");
-    room.around(exchange.relay(session, answer, raw, NewTask::none(), record)).await
+    let _room = record.trace.room("relay");
+    exchange.relay(session, answer, raw, NewTask::none(), record).await
 }
 
 /// The peer that the session lives at; a configuration may have changed since it was claimed.

@@ -19,6 +19,7 @@ use crate::account::Record;
 use crate::app::App;
 use crate::error::Fault;
 use crate::logging;
+use crate::trace::Trace;
 use crate::upstream::Upstream;
 use crate::upstream::dial::Unreachable;
 use crate::upstream::peer::Busy;
@@ -30,7 +31,7 @@ use super::{Exchange, Stop};
 /// An answer whose head has been read.
 pub(crate) struct Answer<'u> {
     pub head: Box<ResponseHeader>,
-    pub http: Http1,
+    pub http: Box<Http1>,
     pub source: Source<'u>,
 }
 
@@ -77,7 +78,7 @@ impl<'e> Exchange<'e> {
             let reused = pooled.is_some();
             let stream = match pooled {
                 Some(stream) => stream,
-                None => match record.trace.room("connect").around(self.connect(peer)).await {
+                None => match self.connect(peer, &record.trace).await {
                     Ok(stream) => stream,
                     Err(error) if owner == Near::Any => {
                         tried.push(peer);
@@ -93,7 +94,9 @@ impl<'e> Exchange<'e> {
             record.peer = Some(peer);
             let room = record.trace.room("send and receive");
             let first_byte = self.app.settings.timeouts.first_byte;
-            match room.around(receive(session, self.app, stream, wire, first_byte)).await {
+            let received = receive(session, self.app, stream, wire, first_byte).await;
+            drop(room);
+            match received {
                 Ok((http, head)) => {
                     record.first_byte = Some(record.started.elapsed());
                     return Ok(Answer { head, http, source: Source::Near { peer, _busy: busy } });
@@ -109,7 +112,8 @@ impl<'e> Exchange<'e> {
         }
     }
 
-    async fn connect(&self, peer: usize) -> Result<Stream, Unreachable> {
+    async fn connect(&self, peer: usize, trace: &Trace) -> Result<Stream, Unreachable> {
+        let _room = trace.room("connect");
         self.app.counters.connects.inc();
         self.upstream.connect(peer).await.inspect_err(|_| self.app.counters.connect_failures.inc())
     }
@@ -165,9 +169,9 @@ pub(crate) async fn receive(
     mut stream: Stream,
     wire: &[u8],
     first_byte: Duration,
-) -> Result<(Http1, Box<ResponseHeader>), Failed> {
+) -> Result<(Box<Http1>, Box<ResponseHeader>), Failed> {
     let untaken = write(&mut stream, wire, app.settings.timeouts.write).await.err();
-    let mut http = Http1::new(stream);
+    let mut http = Box::new(Http1::new(stream));
     let patience = if untaken.is_some() { LAST_WORD } else { first_byte };
     match (read_head(session, &mut http, patience).await, untaken) {
         (Ok(head), untaken) => {

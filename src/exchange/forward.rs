@@ -64,13 +64,14 @@ impl<'e> Exchange<'e> {
         let first_byte = self.app.settings.timeouts.first_byte + self.app.settings.timeouts.response_idle;
         loop {
             let room = record.trace.room("connect");
-            let stream = room.around(self.reach(&mut way, head, inbound, record)).await?;
+            let stream = self.reach(&mut way, head, inbound, record).await?;
+            drop(room);
             self.app.counters.forwarded.inc();
             let room = record.trace.room("send and receive");
-            let (http, mut head) = room
-                .around(receive(session, self.app, stream, body, first_byte))
-                .await
-                .map_err(|failed| failed.stop(format_args!("member {}", far.member)))?;
+            let received = receive(session, self.app, stream, body, first_byte).await;
+            drop(room);
+            let (http, mut head) =
+                received.map_err(|failed| failed.stop(format_args!("member {}", far.member)))?;
             record.first_byte = Some(record.started.elapsed());
             match text(&head.headers, HOP_FAULT).map(Fault::of_member) {
                 None => {
@@ -161,7 +162,7 @@ struct Way<'w> {
 }
 
 /// A member that had to fail a request is well itself: its connection carries the next one.
-async fn give_back(way: &Way<'_>, mut http: Http1, headers: &HeaderMap) {
+async fn give_back(way: &Way<'_>, mut http: Box<Http1>, headers: &HeaderMap) {
     let ended =
         text(headers, "content-length") == Some("0") && matches!(http.read_body_bytes().await, Ok(None));
     if ended && let Some(stream) = http.reuse().await {

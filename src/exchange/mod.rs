@@ -35,6 +35,7 @@ use crate::routing::route::Route;
 use crate::trace::Room;
 use crate::upstream::Upstream;
 use connection::Answer;
+use normalise::Judged;
 use outbound::Outbound;
 use ownership::Owner;
 use public::Public;
@@ -111,15 +112,15 @@ pub(crate) async fn run(
     session: &mut Session,
     app: &App,
     (listener, upstream): (&Listener, &Upstream),
-    target: Target,
-    public: Public,
+    target: &Target,
+    public: &Public,
     record: &mut Record,
 ) -> pingora_core::Result<()> {
     session.as_downstream_mut().set_write_timeout(Some(app.settings.timeouts.write));
-    let side = Side::Client { scope: listener.scope, public: &public };
-    let exchange = Exchange { app, upstream, target: &target, side };
+    let side = Side::Client { scope: listener.scope, public };
+    let exchange = Exchange { app, upstream, target, side };
     let mut asked = request::unread(&session.req_header().method, target.endpoint);
-    match exchange.rooms(session, &public, &mut asked, record).await {
+    match exchange.rooms(session, public, &mut asked, record).await {
         Err(Stop::Reply(fault)) => reply::fault(session, app, &asked, &fault, record).await,
         ended => finish(session, ended, record),
     }
@@ -184,6 +185,20 @@ impl<'e> Exchange<'e> {
         asked: &mut Asked,
         record: &mut Record,
     ) -> Result<(), Stop> {
+        // The answer may be a stream that lives for days; the request does not live with it.
+        let (answer, judged, task) = self.answered(session, public, asked, record).await?;
+        let _room = record.trace.room("relay");
+        self.relay(session, answer, (judged, asked), task, record).await
+    }
+
+    /// Rooms 3 to 8: an answer that lacks only its way outward.
+    async fn answered(
+        &self,
+        session: &mut Session,
+        public: &Public,
+        asked: &mut Asked,
+        record: &mut Record,
+    ) -> Result<(Answer<'e>, Judged, NewTask), Stop> {
         let room = record.trace.room("identify");
         let body = request::read_body(session, self.app, self.app.settings.limits.body).await?;
         let mut inbound = Inbound::identify(session, self, body).map_err(|unidentified| {
@@ -194,7 +209,10 @@ impl<'e> Exchange<'e> {
         inbound.describe(record);
         drop(room);
 
-        let owner = record.trace.room("locate").around(self.locate(&mut inbound)).await?;
+        let room = record.trace.room("locate");
+        let owner = self.locate(&mut inbound).await?;
+        drop(room);
+
         let hop = self.hop(&owner, &inbound, record.id);
         let room = record.trace.room("rewrite request");
         let mut outbound =
@@ -209,10 +227,7 @@ impl<'e> Exchange<'e> {
         self.note_session(&inbound, &answer, judged.leaves()).await?;
         drop(room);
         let task = NewTask::of(&inbound, &answer.head);
-        // The answer may be a stream that lives for days; the request need not live with it.
-        drop((outbound, inbound));
-        let room = record.trace.room("relay");
-        room.around(self.relay(session, answer, (judged, asked), task, record)).await
+        Ok((answer, judged, task))
     }
 
     /// Rooms 6 and 7: the beginning of an answer, from a peer of ours or from another member's.

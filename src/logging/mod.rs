@@ -59,8 +59,9 @@ pub fn init(settings: &LogSettings, role: &str) {
     if first && log::set_logger(logger).is_ok() {
         change(settings);
         std::thread::spawn(|| {
+            let mut spare = Vec::new();
             loop {
-                let lost = SINK.write();
+                let lost = SINK.write(&mut spare);
                 logger.tell_lost(lost);
                 logger.sum_up(false);
             }

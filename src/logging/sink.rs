@@ -59,17 +59,21 @@ impl Sink {
         self.urgent.notify_one();
     }
 
-    /// Writes what has gathered, once it is time to; gives how many lines were lost before it.
-    pub fn write(&self) -> u64 {
+    /// Writes what has gathered, once it is time to; gives how many lines were lost before it. `spare`: empty, it takes the place of the
+    /// buffer that is written and gets that one's memory for its next turn.
+    pub fn write(&self, spare: &mut Vec<u8>) -> u64 {
         let waiting = self.urgent.wait_timeout_while(self.state(), EVERY, |state| !state.hurry);
         let mut state = waiting.unwrap_or_else(PoisonError::into_inner).0;
-        let (lines, lost) = (std::mem::take(&mut state.lines), std::mem::take(&mut state.lost));
+        std::mem::swap(&mut state.lines, spare);
+        let lost = std::mem::take(&mut state.lost);
         (state.hurry, state.writing) = (false, true);
         drop(state);
-        for piece in pieces(&lines) {
+        for piece in pieces(spare) {
             // Nowhere is left to complain to if standard error is closed.
             let _ = std::io::stderr().write_all(piece);
         }
+        spare.clear();
+        spare.shrink_to(2 * MUCH);
         self.state().writing = false;
         self.written.notify_all();
         lost

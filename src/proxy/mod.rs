@@ -66,17 +66,18 @@ impl Proxy {
 
 #[async_trait]
 impl ProxyHttp for Proxy {
-    type CTX = Context;
+    /// Pingora moves it from hand to hand.
+    type CTX = Box<Context>;
 
-    fn new_ctx(&self) -> Context {
-        Context {
+    fn new_ctx(&self) -> Box<Context> {
+        Box::new(Context {
             record: Record::default(),
             pass: pass::Passing::default(),
             _in_flight: Counted::one(&self.app.counters.in_flight),
-        }
+        })
     }
 
-    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, context: &mut Self::CTX) -> Result<bool> {
         let record = &mut context.record;
         record.method = session.req_header().method.clone();
         if let Some(tracing) = &self.app.tracing {
@@ -110,7 +111,7 @@ impl ProxyHttp for Proxy {
             Ok(Some(target)) => {
                 record.route = target.kind();
                 record.server_id.clone_from(&target.server_id);
-                exchange::run(session, &self.app, (settings, upstream), target, public, record)
+                exchange::run(session, &self.app, (settings, upstream), &target, &public, record)
                     .await
                     .map(|()| true)
             }
@@ -124,7 +125,7 @@ impl ProxyHttp for Proxy {
         }
     }
 
-    async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, context: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         pass::peer(session, &self.app, context).await
     }
 
@@ -132,7 +133,7 @@ impl ProxyHttp for Proxy {
         &self,
         _: &mut Session,
         _: &HttpPeer,
-        context: &mut Context,
+        context: &mut Self::CTX,
         error: Box<Error>,
     ) -> Box<Error> {
         pass::connect_failed(&self.app, context, error)
@@ -145,7 +146,7 @@ impl ProxyHttp for Proxy {
         target: &HttpPeer,
         _: std::os::fd::RawFd,
         digest: Option<&Digest>,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<()> {
         pass::connected(&self.app, context, reused, target, digest)
     }
@@ -154,7 +155,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<()> {
         pass::request_head(session, &self.app, request, context)
     }
@@ -164,7 +165,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         _: &mut Option<Bytes>,
         end: bool,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<()> {
         pass::request_body(session, &self.app, end, &context.record)
     }
@@ -173,7 +174,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<()> {
         pass::response_head(session, &self.app, head, context)
     }
@@ -183,7 +184,7 @@ impl ProxyHttp for Proxy {
         _: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         pass::response_body(&self.app, body, end, context);
         Ok(None)
@@ -193,17 +194,17 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         error: &Error,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> FailToProxy {
         pass::fail(session, &self.app, error, &mut context.record).await
     }
 
-    fn suppress_error_log(&self, _: &Session, context: &Context, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, context: &Self::CTX, _: &Error) -> bool {
         // The access line and our own warning tell it with the upstream's and the peer's name.
         context.record.client_gone || context.record.fault.is_some()
     }
 
-    async fn logging(&self, session: &mut Session, _: Option<&Error>, context: &mut Context) {
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, context: &mut Self::CTX) {
         context.pass.leave();
         let answer = session.response_written().filter(|head| head.status != http::StatusCode::CONTINUE);
         let status = answer.map_or(0, |head| head.status.as_u16());

@@ -9,7 +9,6 @@ mod queue;
 pub mod settings;
 
 use std::fmt;
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -224,13 +223,6 @@ struct Entered {
 }
 
 impl Room {
-    /// Does the work of the room, then leaves it.
-    pub async fn around<T>(self, work: impl Future<Output = T>) -> T {
-        let done = work.await;
-        drop(self);
-        done
-    }
-
     /// Whether anybody will read what is set here.
     pub fn is_open(&self) -> bool {
         self.0.as_ref().is_some_and(|entered| entered.span.is_recording())

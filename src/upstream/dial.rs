@@ -59,7 +59,12 @@ impl Dialer {
         target
     }
 
+    /// In a box, because every request could need one and few do: what connects is larger than all else that a request is.
     pub async fn connect(&self, address: SocketAddr) -> Result<Stream, BError> {
+        Box::pin(self.open(address)).await
+    }
+
+    async fn open(&self, address: SocketAddr) -> Result<Stream, BError> {
         let target = self.target(address);
         let stream = self.connector.new_stream(&target).await?;
         seal::check(&target, stream.get_ssl_digest().as_deref())?;

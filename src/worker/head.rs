@@ -81,15 +81,16 @@ pub fn inspect(bytes: &[u8], limit: usize, most: usize) -> Verdict {
         }
         if start > first_line {
             fields += 1;
-            if names(line, b"content-length") && length.replace(number(line)).is_some() {
+            let (name, value) = field(line);
+            if name.eq_ignore_ascii_case(b"content-length") && length.replace(number(value)).is_some() {
                 return Verdict::Refused(TWO_LENGTHS);
             }
-            if names(line, b"transfer-encoding")
-                && (std::mem::replace(&mut encoding, true) || !is_chunked(line))
+            if name.eq_ignore_ascii_case(b"transfer-encoding")
+                && (std::mem::replace(&mut encoding, true) || !is_chunked(value))
             {
                 return Verdict::Refused(NOT_CHUNKED);
             }
-            upgrade |= names(line, b"upgrade");
+            upgrade |= name.eq_ignore_ascii_case(b"upgrade");
         }
         if fields > most {
             return Verdict::Refused(TOO_MANY);
@@ -99,22 +100,20 @@ pub fn inspect(bytes: &[u8], limit: usize, most: usize) -> Verdict {
     if bytes.len() >= limit { Verdict::Refused(TOO_LARGE) } else { Verdict::Partial }
 }
 
+/// Name and value of a field. A line without a colon is all name.
+fn field(line: &[u8]) -> (&[u8], &[u8]) {
+    let (name, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
+    (name.trim_ascii(), value.get(1..).unwrap_or_default().trim_ascii())
+}
+
 /// Pingora looks at the last coding only; another server may look at the first.
-fn is_chunked(line: &[u8]) -> bool {
-    line.splitn(2, |byte| *byte == b':')
-        .nth(1)
-        .is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+fn is_chunked(value: &[u8]) -> bool {
+    value.eq_ignore_ascii_case(b"chunked")
 }
 
 /// The value of a length field; whether it is a lawful one is Pingora's to judge.
-fn number(line: &[u8]) -> Option<usize> {
-    let value = line.splitn(2, |byte| *byte == b':').nth(1)?.trim_ascii();
+fn number(value: &[u8]) -> Option<usize> {
     std::str::from_utf8(value).ok()?.parse().ok().filter(|length| *length < usize::MAX / 2)
-}
-
-fn names(line: &[u8], name: &[u8]) -> bool {
-    let field = line.split(|byte| *byte == b':').next().unwrap_or(line);
-    field.trim_ascii().eq_ignore_ascii_case(name)
 }
 
 #[cfg(test)]

@@ -227,17 +227,24 @@ fn shard_service(
         listeners.map(|(index, (listener, tls))| entrance(Door::Listener(index), &listener.addresses, tls));
     let members =
         settings.member.iter().map(|member| entrance(Door::Member, &member.addresses, &doors.member));
-    let gate = Gate::new(app.clone(), public.chain(members).collect(), probe.clone());
+    let entrances: Vec<Entrance> = public.chain(members).collect();
+    let listeners: Vec<ListenerConfig> =
+        entrances.iter().flat_map(|entrance| listeners_of(entrance, shard)).collect();
 
-    let mut service = Service::new(format!("shard {shard}"), gate);
-    let listeners = settings.listeners.iter().flat_map(|listener| &listener.addresses);
-    let members = settings.member.iter().flat_map(|member| &member.addresses);
-    for address in listeners.chain(members) {
-        // TCP for Pingora; where TLS begins is the gate's to say.
-        let buffer = L4BufferSettings { read: Some(4096), write: None };
-        service.add_listener(ListenerConfig::tcp(handoff_name(*address, shard)).l4_buffer(buffer));
-    }
+    let mut service =
+        Service::new(format!("shard {shard}"), Gate::new(app.clone(), entrances, probe.clone()));
+    listeners.into_iter().for_each(|listener| service.add_listener(listener));
     service
+}
+
+/// TCP for Pingora; where TLS begins is the gate's to say.
+fn listeners_of(entrance: &Entrance, shard: usize) -> impl Iterator<Item = ListenerConfig> {
+    // OpenSSL reads a record in two pieces. All else reads into a buffer of its own, and as much as there is.
+    let read = if entrance.tls.is_some() { 4096 } else { 0 };
+    let buffer = L4BufferSettings { read: Some(read), write: None };
+    let listener =
+        move |address: &SocketAddr| ListenerConfig::tcp(handoff_name(*address, shard)).l4_buffer(buffer);
+    entrance.addresses.iter().map(listener)
 }
 
 fn proxy(app: &Arc<App>, conf: &Arc<ServerConf>, door: Door) -> HttpProxy<Proxy> {

@@ -76,7 +76,8 @@ impl Link {
         let Inner { timeout: bound, server, tally, .. } = &*self.0;
         tally.commands.fetch_add(1, Relaxed);
         let server = || server.clone();
-        let answer = match timeout(*bound, self.exchange(&ask)).await {
+        // In a box, for every request could need a command and nearly none does: its future is larger than theirs.
+        let answer = match timeout(*bound, Box::pin(self.exchange(&ask))).await {
             Ok(Ok(value)) => redis::from_redis_value(value).map_err(|_| self.unreadable(doing)),
             Ok(Err(Failure::Down { since, reason })) => {
                 Err(RegistryError::Unreachable { server: server(), down: since.elapsed(), reason })
