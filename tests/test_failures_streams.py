@@ -7,8 +7,19 @@ import time
 
 import pytest
 
-from harness import JSON, LAST_CHUNK, Outrigger, RawUpstream, chunk, event, event_stream_head, request
-from harness.stage import BOTH, MCP, a_stage, call, read_all, read_cut, result
+from harness import (
+    JSON,
+    LAST_CHUNK,
+    Outrigger,
+    RawClient,
+    RawUpstream,
+    chunk,
+    event,
+    event_stream_head,
+    free_port,
+    request,
+)
+from harness.stage import BOTH, MCP, a_stage, call, closed_at, read_all, read_cut, result
 
 #: Seconds of silence until a comment comes.
 KEEPALIVE = 0.3
@@ -248,6 +259,54 @@ def test_a_stream_whose_machine_is_gone_ends_like_any_other(namespaces, tmp_path
             namespaces.cut_off(0)
             got = b"".join(iter(lambda: client.read_chunk(patience=60), b""))
             assert json.loads(got.replace(COMMENT, b"")[21:])["id"] == 7
+    finally:
+        world.end()
+        upstream.close()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("comments", ["1s", None])
+def test_a_client_whose_machine_is_gone_leaves_its_stream(namespaces, tmp_path, comments):
+    """Many servers allow a session one stream: nobody who comes back may be refused for the sake of one who is gone.
+
+    With comments, these are not acknowledged; without, nothing is under way that could be missed.
+    """
+
+    go_on = threading.Event()
+
+    def script(connection):
+        connection.read_request()
+        connection.send(event_stream_head() + chunk(PROGRESS))
+        connection.wait_closed(patience=60)
+        go_on.set()
+
+    def staying(connection):
+        connection.read_request()
+        connection.send(event_stream_head() + chunk(PROGRESS))
+        assert go_on.wait(90)
+        connection.send(chunk(ANSWER) + LAST_CHUNK)
+        connection.wait_closed()
+
+    place = namespaces.place("pod-one")
+    upstream = RawUpstream(script, staying, host=namespaces.front_host)
+    world = Outrigger(tmp_path, [upstream.address], start=False, host=place.front, launcher=place.launcher)
+    back = f"{place.back}:{free_port()}"
+    world.config["listeners"].append({"name": "back", "address": back, "upstream": "gateway"})
+    world.config["timeouts"] = {"stream_keepalive": comments}
+    world.start()
+    try:
+        with RawClient(back) as gone, world.client() as stays:
+            for client in (gone, stays):
+                client.send(request("GET", "/mcp", headers={"Accept": "text/event-stream"}))
+                assert client.read_head().status == 200
+                assert client.read_chunk() == PROGRESS
+            cut_at = time.monotonic()
+            namespaces.cut_off(0)
+            # Time for packets that are lost and come again.
+            assert closed_at(upstream.connections[0], patience=60) - cut_at > 25
+            # Who is silent, and there, is not given up.
+            rest = b"".join(iter(lambda: stays.read_chunk(patience=60), b""))
+            assert rest.replace(COMMENT, b"") == ANSWER
     finally:
         world.end()
         upstream.close()

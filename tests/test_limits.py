@@ -1,7 +1,9 @@
 """What one client may take of the proxy: bytes, fields, time, connections. Each limit is met, and has its counter."""
 
+import socket
 import time
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,8 @@ from harness import (
 from harness.http2 import Http2Client
 
 PING = b'{"jsonrpc":"2.0","id":7,"method":"ping"}'
+#: In /proc/net/tcp.
+KEEPALIVE_TIMER = "02"
 #: Room for a busy machine, far below what would be no limit at all.
 SLACK = 10.0
 
@@ -315,6 +319,25 @@ def test_an_idle_connection_is_closed_in_time(world):
         # Silently: a 408 could be taken for the answer to a request that is just being written.
         assert client.received.count(b"HTTP/1.1") == (client is used)
     nothing_left(world)
+
+
+def test_an_idle_connection_is_asked_whether_it_is_still_there(world):
+    """By TCP, of which the client's program notices nothing; `test_a_client_whose_machine_is_gone` tells what for."""
+    for address in (world.address, world.secure):
+        with RawClient(address) as client:
+            wait_until(lambda: timer_of(address, client) == KEEPALIVE_TIMER, what="the kernel is to ask")  # noqa: B023
+
+
+def timer_of(address: str, client: RawClient) -> str | None:
+    """What the kernel waits for on Outrigger's end of this connection."""
+    ends = [in_proc(address), in_proc(client.own_address())]
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return next((line[5].partition(":")[0] for line in lines if line[1:3] == ends), None)
+
+
+def in_proc(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    return f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{int(port):04X}"
 
 
 def test_an_idle_h2_connection_is_closed_in_time(world, http2):

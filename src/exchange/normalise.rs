@@ -174,7 +174,7 @@ impl Outward {
                 set_status(&mut head, status)?;
                 let first = mend.apply(held.bytes());
                 lengthen(&mut head, held.bytes().len(), first.len())?;
-                (first, Some("id"))
+                (first, Some(mend.kind))
             }
             Verdict::Reply { status, why, body } => {
                 replace_body(&mut head, status, &body)?;

@@ -10,6 +10,7 @@ mod head;
 mod probe;
 mod pulse;
 mod tls;
+mod vanished;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -31,7 +32,7 @@ use crate::account::Counters;
 use crate::admin::Admin;
 use crate::app::App;
 use crate::config;
-use crate::config::settings::Settings;
+use crate::config::settings::{Settings, Timeouts};
 use crate::config::sockets::handoff_name;
 use crate::logging;
 use crate::material::{self, Shelf, reason};
@@ -229,7 +230,7 @@ fn shard_service(
         settings.member.iter().map(|member| entrance(Door::Member, &member.addresses, &doors.member));
     let entrances: Vec<Entrance> = public.chain(members).collect();
     let listeners: Vec<ListenerConfig> =
-        entrances.iter().flat_map(|entrance| listeners_of(entrance, shard)).collect();
+        entrances.iter().flat_map(|entrance| listeners_of(entrance, &settings.timeouts, shard)).collect();
 
     let mut service =
         Service::new(format!("shard {shard}"), Gate::new(app.clone(), entrances, probe.clone()));
@@ -238,12 +239,19 @@ fn shard_service(
 }
 
 /// TCP for Pingora; where TLS begins is the gate's to say.
-fn listeners_of(entrance: &Entrance, shard: usize) -> impl Iterator<Item = ListenerConfig> {
+fn listeners_of(
+    entrance: &Entrance,
+    timeouts: &Timeouts,
+    shard: usize,
+) -> impl Iterator<Item = ListenerConfig> {
     // OpenSSL reads a record in two pieces. All else reads into a buffer of its own, and as much as there is.
     let read = if entrance.tls.is_some() { 4096 } else { 0 };
     let buffer = L4BufferSettings { read: Some(read), write: None };
-    let listener =
-        move |address: &SocketAddr| ListenerConfig::tcp(handoff_name(*address, shard)).l4_buffer(buffer);
+    let options = vanished::options(timeouts);
+    let listener = move |address: &SocketAddr| {
+        let listener = ListenerConfig::tcp(handoff_name(*address, shard)).l4_buffer(buffer);
+        listener.tcp_socket_options(options.clone())
+    };
     entrance.addresses.iter().map(listener)
 }
 

@@ -2,8 +2,10 @@
 //! caller's in other digits and escapes, because a server that parses and prints an id anew is healthy.
 
 use outrigger::mcp::failure::{Body, Caller, Extent, Statuses, Verdict};
+use outrigger::mcp::id::same;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use serde_json::value::RawValue;
 
 use crate::failure_oracle::{judge, verdict_on};
 use crate::splice_properties::{space, string, value};
@@ -56,6 +58,15 @@ fn answer() -> impl Strategy<Value = (String, String)> {
     )
 }
 
+/// What is asked of an error that is put behind the answers of a batch.
+#[derive(serde::Deserialize)]
+struct Error<'a> {
+    #[serde(borrow)]
+    id: &'a RawValue,
+    #[serde(rename = "error")]
+    _error: serde::de::IgnoredAny,
+}
+
 proptest! {
     #[test]
     fn a_valid_answer_leaves_as_it_is((id, body) in answer(), status in prop_oneof![Just(200_u16), Just(201)]) {
@@ -63,6 +74,35 @@ proptest! {
         let body = Body::Read(body.as_bytes(), Extent::Whole);
         let verdict = verdict_on(&caller, status, Some("application/json; charset=utf-8"), body, Statuses::Preserve);
         prop_assert_eq!(verdict, Verdict::Pass { status });
+    }
+
+    #[test]
+    fn a_batch_keeps_what_it_got_and_gets_errors_for_the_rest(
+        batch in vec((answer(), any::<bool>()), 1..6),
+        space in space(),
+    ) {
+        let given: Vec<&(String, String)> = batch.iter().filter(|(_, is_given)| *is_given).map(|(pair, _)| pair).collect();
+        let bodies: Vec<&str> = given.iter().map(|(_, body)| body.as_str()).collect();
+        let (text, end) = (format!("{space}[{}", bodies.join(",")), format!("]{space}"));
+        let ids = batch.iter().map(|((id, _), _)| id.clone().into_bytes());
+        let caller = Caller::Batch(ids.clone().collect());
+        let missing: Vec<Vec<u8>> =
+            ids.filter(|id| !given.iter().any(|(other, _)| same(id, other.as_bytes()))).collect();
+        let body = format!("{text}{end}");
+        let json = Some("application/json");
+        match verdict_on(&caller, 200, json, Body::Read(body.as_bytes(), Extent::Whole), Statuses::Preserve) {
+            Verdict::Pass { status: 200 } => prop_assert_eq!(missing.len(), 0),
+            Verdict::Mend { status: 200, mend } => {
+                let completed = mend.apply(body.as_bytes());
+                let errors = completed.strip_prefix(text.as_bytes()).and_then(|rest| rest.strip_suffix(end.as_bytes()));
+                let errors = [b"[", &errors.expect("what came stays as it is")[1..], b"]"].concat();
+                let errors: Vec<Error<'_>> = serde_json::from_slice(&errors).expect("errors");
+                let ids: Vec<&[u8]> = errors.iter().map(|error| error.id.get().as_bytes()).collect();
+                prop_assert_eq!(ids, missing);
+            }
+            Verdict::Reply { .. } => prop_assert_eq!(given.len(), 0),
+            verdict => prop_assert!(false, "{:?}", verdict),
+        }
     }
 
     #[test]

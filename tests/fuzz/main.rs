@@ -91,6 +91,7 @@ const ANSWER_SEEDS: &[&str] = &[
     r#"{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"Session not found","data":{"a":[1]}}}"#,
     r#" { "jsonrpc" : "2.0" , "id" : 0.7e1 , "result" : { } } "#,
     r#"[{"jsonrpc":"2.0","id":1,"result":{}},{"jsonrpc":"2.0","id":"\u0062","error":{"code":1,"message":""}}]"#,
+    r#" [ {"jsonrpc":"2.0","result":{"a":[1]},"id":1e0} ] "#,
     r#"{"detail":[{"loc":["body"],"msg":"Field required"}]}"#,
     "<html><head><style>p{}</style></head><body><h1>502 Bad Gateway</h1></body></html>",
 ];

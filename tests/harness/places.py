@@ -34,17 +34,17 @@ def loopback(number: int) -> Place:
 class Namespaces:
     """Network namespaces with hostnames of their own, on two bridges: to the clients (us) and between members.
 
-    `redis_host` is this process's own address on the second. Only root may make them.
+    `front_host` and `redis_host` are this process's own addresses on them. Only root may make them.
     """
 
     def __init__(self):
         self._index, self._lock = _own_index()
         self._front, self._back = f"orf{self._index}", f"orb{self._index}"
-        self.redis_host = f"198.19.{self._index}.1"
+        self.front_host, self.redis_host = f"198.18.{self._index}.1", f"198.19.{self._index}.1"
         self._places = 0
         # A test process that was killed has left its own.
         self.end(unlock=False)
-        for bridge, address in ((self._front, f"198.18.{self._index}.1"), (self._back, self.redis_host)):
+        for bridge, address in ((self._front, self.front_host), (self._back, self.redis_host)):
             _ip("link", "add", bridge, "type", "bridge")
             _ip("address", "add", f"{address}/24", "dev", bridge)
             _ip("link", "set", bridge, "up")

@@ -344,6 +344,10 @@ class RawClient(Connection):
         self.send(request(method, path, body, headers))
         return self.read_response(patience, to=method)
 
+    def own_address(self) -> str:
+        """host:port of this end."""
+        return "{}:{}".format(*self._sock.getsockname())
+
     def certificate(self) -> dict:
         """What the other end showed, as `ssl` tells it."""
         return self._sock.getpeercert()

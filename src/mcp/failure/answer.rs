@@ -23,8 +23,8 @@ pub enum Shape {
     /// Nothing, or white space.
     Empty,
     Answer(Answer),
-    /// An array of answers, as a batch gets it.
-    Answers,
+    /// An array of answers, as a batch gets it: the places of their ids, of which a skeleton keeps none.
+    Answers(Vec<Range<usize>>),
     /// JSON, but no answer.
     Other,
     Broken(Broken),
@@ -111,20 +111,23 @@ pub fn read(body: &[u8], extent: Extent) -> Shape {
 
 /// An array is a batch's answer if all its elements are answers; the last one of a beginning need not show it yet.
 fn array<'t>(text: &'t str, scanner: &mut Scanner<'t>, extent: Extent) -> (Shape, Result<(), Malformed>) {
-    let (mut answers, mut others) = (0, 0);
+    let (mut answers, mut others, mut ids) = (0, 0, Vec::new());
     let read = scanner.array(|scanner| {
         let first = scanner.peek();
         let mut members = Members::new(text, extent, scanner);
         let read = if first == Some(b'{') { members.read(scanner) } else { scanner.value().map(drop) };
         match members.shape() {
-            Shape::Answer(_) => answers += 1,
+            Shape::Answer(answer) => {
+                answers += 1;
+                ids.extend(answer.id);
+            }
             _ if first == Some(b'{') && extent == Extent::Skeleton => answers += 1,
-            Shape::Empty | Shape::Answers | Shape::Other | Shape::Broken(_) if read.is_ok() => others += 1,
-            Shape::Empty | Shape::Answers | Shape::Other | Shape::Broken(_) => {}
+            Shape::Empty | Shape::Answers(_) | Shape::Other | Shape::Broken(_) if read.is_ok() => others += 1,
+            Shape::Empty | Shape::Answers(_) | Shape::Other | Shape::Broken(_) => {}
         }
         read
     });
-    (if answers > 0 && others == 0 { Shape::Answers } else { Shape::Other }, read)
+    (if answers > 0 && others == 0 { Shape::Answers(ids) } else { Shape::Other }, read)
 }
 
 /// The members of one object that make it an answer. What a parser would see twice is `repeated`.
@@ -280,6 +283,9 @@ mod tests {
                     Version::Missing => format!("{outcome}, {id}, no version"),
                 }
             }
+            Shape::Answers(ids) => {
+                ids.into_iter().map(text).fold("Answers".into(), |all, id| format!("{all} {id}"))
+            }
             Shape::Broken(broken) => format!("{broken:?}"),
             other => format!("{other:?}"),
         }
@@ -312,7 +318,8 @@ mod tests {
             (r#"{"data":{"result":{"a":1}}}"#, "Other"),
             (r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#, "Other"),
             ("{}", "Other"), ("null", "Other"), ("7", "Other"), (r#""result""#, "Other"), ("[]", "Other"),
-            (r#"[{"id":1,"result":0},{"id":2,"error":{"code":1,"message":"m"}}]"#, "Answers"),
+            (r#"[{"id":1,"result":0},{"id":"b","error":{"code":1,"message":"m"}}]"#, r#"Answers 1 "b""#),
+            (r#"[{"result":0}, {"id":null,"result":0}]"#, "Answers null"),
             (r#"[{"id":1,"result":0},{"id":2}]"#, "Other"),
             (r#"[{"id":1,"result":0},7]"#, "Other"),
             ("", "Empty"), (" \r\n", "Empty"),
@@ -350,7 +357,7 @@ mod tests {
             (r#"{"id":7,"error":"#, "Other"),
             (r#"{"jsonrpc":"2.0","id":7,"res"#, "Other"),
             (r#"{"detail":"Not"#, "Other"),
-            (r#"[{"id":7,"result":{}},{"id"#, "Answers"),
+            (r#"[{"id":7,"result":{}},{"id"#, "Answers 7"),
             (r#"[{"id":7,"resu"#, "Other"),
             ("[1,2,", "Other"), (r#""resul"#, "Other"), ("", "Empty"),
             (r#"{"id":7,"result":{]"#, "NotJson"),

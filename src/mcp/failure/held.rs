@@ -100,7 +100,7 @@ impl Tail {
         };
         match shape {
             Shape::Answer(answer) => answer.outcome != Outcome::Both && answer.is_to_one_of(ids, text),
-            Shape::Answers => true,
+            Shape::Answers(_) => true,
             Shape::Empty | Shape::Other | Shape::Broken(_) => false,
         }
     }

@@ -1,6 +1,6 @@
-//! An answer's id made the caller's: takes an answer whose id (or version) is not what JSON-RPC wants, gives what is to be cut and inserted.
-//! Servers answer their own errors under `"server-error"` or null, and clients wait for ever on both. Surprise: nothing is written
-//! anew; all other bytes, whatever they are, leave as they came.
+//! An answer mended: takes one whose id (or version) is not what JSON-RPC wants, or that leaves requests of a batch out, gives what is to be
+//! cut and inserted. Servers answer their own errors under `"server-error"` or null, or not at all, and clients wait for ever. Surprise:
+//! nothing is written anew; all other bytes, whatever they are, leave as they came.
 
 use std::ops::Range;
 
@@ -9,11 +9,14 @@ use bytes::{Bytes, BytesMut};
 use crate::mcp::id::same;
 
 use super::answer::{Answer, Extent, Version};
+use super::why::Why;
 
 /// Replacements, in the order of their places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mend {
     edits: Vec<(Range<usize>, Vec<u8>)>,
+    /// Name in metrics and logs.
+    pub kind: &'static str,
 }
 
 impl Mend {
@@ -36,7 +39,18 @@ impl Mend {
             None => {}
         }
         edits.sort_by_key(|(place, _)| place.start);
-        (!edits.is_empty()).then_some(Self { edits })
+        (!edits.is_empty()).then_some(Self { edits, kind: "id" })
+    }
+
+    /// The answer to a batch, whole, with these behind what it has; one that stands alone becomes an array.
+    pub(super) fn completing(body: &[u8], answers: &[Vec<u8>]) -> Self {
+        let more = [b",", &*answers.join(&b","[..])].concat();
+        let end = body.trim_ascii_end().len();
+        let edits = match body.trim_ascii_start().first() {
+            Some(b'[') => vec![(end - 1..end - 1, more)],
+            _ => vec![(0..0, b"[".to_vec()), (end..end, [&*more, b"]"].concat())],
+        };
+        Self { edits, kind: Why::Unanswered.kind() }
     }
 
     /// The body mended: of a long one, its beginning.

@@ -19,7 +19,12 @@ mod reply;
 mod table;
 mod why;
 
+use std::collections::HashSet;
+use std::ops::Range;
+
 use bytes::Bytes;
+
+use crate::mcp::id::Id;
 
 pub use answer::Extent;
 pub(in crate::mcp) use answer::{Answer, Outcome, Shape, read};
@@ -92,7 +97,7 @@ pub enum Verdict {
     Hold,
     /// Leaves byte for byte, with this status.
     Pass { status: u16 },
-    /// Leaves but for its id.
+    /// Leaves but for its id, or with errors for the requests that it leaves out.
     Mend { status: u16, mend: Mend },
     /// An event stream: leaves as it comes, watched.
     Watch,
@@ -192,10 +197,10 @@ fn success(asked: &Asked, answered: &Answered<'_>, statuses: Statuses) -> Verdic
             refused(Why::Hollow, None)
         }
         Shape::Answer(answer) => answer_leaves(asked, answered, statuses, body, extent, &answer),
-        Shape::Answers if matches!(asked.caller, Caller::Batch(_)) => {
-            Verdict::Pass { status: answered.status }
+        Shape::Answers(places) if matches!(asked.caller, Caller::Batch(_)) => {
+            answers_leave(asked, answered, statuses, body, extent, &places)
         }
-        Shape::Answers | Shape::Other => refused(Why::NotAnAnswer, detail(Markup::Json, body)),
+        Shape::Answers(_) | Shape::Other => refused(Why::NotAnAnswer, detail(Markup::Json, body)),
         Shape::Broken(broken) => refused(broken.into(), None),
     }
 }
@@ -212,11 +217,11 @@ fn failure(asked: &Asked, answered: &Answered<'_>, statuses: Statuses) -> Verdic
         Shape::Answer(answer) if matches!(answer.outcome, Outcome::Error(_)) => {
             answer_leaves(asked, answered, statuses, body, extent, &answer)
         }
-        Shape::Answers if matches!(asked.caller, Caller::Batch(_)) => {
-            Verdict::Pass { status: status_outward(asked, answered.status, statuses) }
+        Shape::Answers(places) if matches!(asked.caller, Caller::Batch(_)) => {
+            answers_leave(asked, answered, statuses, body, extent, &places)
         }
         // Never a result under a status of failure.
-        Shape::Answer(_) | Shape::Answers | Shape::Empty | Shape::Other | Shape::Broken(_) => {
+        Shape::Answer(_) | Shape::Answers(_) | Shape::Empty | Shape::Other | Shape::Broken(_) => {
             refused(said(answered, body))
         }
     }
@@ -231,10 +236,7 @@ fn answer_leaves(
     extent: Extent,
     answer: &Answer,
 ) -> Verdict {
-    let status = match Class::of(answered) {
-        Class::Failure => status_outward(asked, answered.status, statuses),
-        Class::Success | Class::Accepted | Class::Redirect => answered.status,
-    };
+    let status = status_of_answer(asked, answered, statuses);
     match &asked.caller {
         Caller::Batch(ids) => match &answer.outcome {
             // One error for a whole batch is the error of each.
@@ -242,7 +244,9 @@ fn answer_leaves(
                 let body = reply::reply_with(&asked.caller, &body[place.clone()]);
                 Verdict::Reply { status, why: Why::Status, body }
             }
-            _ if answer.is_to_one_of(ids, body) => Verdict::Pass { status },
+            _ if answer.is_to_one_of(ids, body) => {
+                answers_leave(asked, answered, statuses, body, extent, answer.id.as_slice())
+            }
             _ => refused(asked, answered, statuses, Why::NotAnAnswer, None),
         },
         Caller::Request(id) => match Mend::of(answer, body, id, extent) {
@@ -250,6 +254,40 @@ fn answer_leaves(
             None => Verdict::Pass { status },
         },
         Caller::Silent | Caller::Bare | Caller::Unreadable(_) => Verdict::Pass { status },
+    }
+}
+
+/// What a batch got, its ids in these places; whoever is left out gets an error behind it. Of a beginning the rest may be still to come.
+fn answers_leave(
+    asked: &Asked,
+    answered: &Answered<'_>,
+    statuses: Statuses,
+    body: &[u8],
+    extent: Extent,
+    places: &[Range<usize>],
+) -> Verdict {
+    let status = status_of_answer(asked, answered, statuses);
+    let given: HashSet<Id> = places.iter().map(|place| Id::of(&body[place.clone()])).collect();
+    let ids = asked.caller.ids();
+    let missing: Vec<&Vec<u8>> = ids.iter().filter(|id| !given.contains(&Id::of(id))).collect();
+    if extent != Extent::Whole || missing.is_empty() {
+        return Verdict::Pass { status };
+    }
+    if missing.len() == ids.len() {
+        let is_failure = Class::of(answered) == Class::Failure;
+        let why = if is_failure { Why::Status } else { Why::NotAnAnswer };
+        return refused(asked, answered, statuses, why, said(answered, body));
+    }
+    let failure = failure_of(asked, answered, Why::Unanswered, None);
+    let errors: Vec<Vec<u8>> = missing.into_iter().map(|id| error(id, &failure)).collect();
+    Verdict::Mend { status, mend: Mend::completing(body, &errors) }
+}
+
+/// HTTP status of what leaves as an answer.
+fn status_of_answer(asked: &Asked, answered: &Answered<'_>, statuses: Statuses) -> u16 {
+    match Class::of(answered) {
+        Class::Failure => status_outward(asked, answered.status, statuses),
+        Class::Success | Class::Accepted | Class::Redirect => answered.status,
     }
 }
 
@@ -261,13 +299,19 @@ fn refused(
     why: Why,
     detail: Option<String>,
 ) -> Verdict {
+    let failure = failure_of(asked, answered, why, detail);
+    let status = status_outward(asked, why.status(answered.status), statuses);
+    Verdict::Reply { status, why, body: reply(&asked.caller, &failure).1 }
+}
+
+fn failure_of(asked: &Asked, answered: &Answered<'_>, why: Why, detail: Option<String>) -> Failure {
     let content_type = match why {
         Why::ContentType | Why::Status => answered.content_type.foreign(),
         Why::Ambiguous | Why::Accepted | Why::Both | Why::Empty | Why::Hollow | Why::NotAnAnswer => None,
-        Why::NotJson | Why::NotUtf8 | Why::StreamEnded | Why::Truncated => None,
+        Why::NotJson | Why::NotUtf8 | Why::StreamEnded | Why::Truncated | Why::Unanswered => None,
     };
     let sentence = why.sentence(answered.status, asked.method.as_deref(), content_type.as_deref());
-    let failure = Failure {
+    Failure {
         code: INTERNAL_ERROR,
         message: detail.as_ref().map_or(sentence.clone(), |detail| format!("{sentence}: {detail}")),
         data: Data {
@@ -277,9 +321,7 @@ fn refused(
             method: asked.method.clone().filter(|_| why == Why::Hollow),
             retry_after: answered.retry_after.map(RetryAfter::of),
         },
-    };
-    let status = status_outward(asked, why.status(answered.status), statuses);
-    Verdict::Reply { status, why, body: reply(&asked.caller, &failure).1 }
+    }
 }
 
 /// What a body that is replaced said.

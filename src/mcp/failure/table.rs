@@ -1,5 +1,5 @@
 //! The whole mapping in one table: what the upstream answers, and what becomes of it for each kind of request.
-//! `as it is` = every byte and the status; `its id` = but for the id; `watched` = an event stream; `502 empty_answer` = our reply and why;
+//! `as it is` = every byte and the status; `its id` = but for the id; `completed` = with errors behind it for requests of a batch that it leaves out; `watched` = an event stream; `502 empty_answer` = our reply and why;
 //! `202 silent` = a status without a body. Replies are checked below to be JSON-RPC errors with the ids of the request.
 
 use super::*;
@@ -29,6 +29,7 @@ const TABLE: &[Row] = &[
     (200, JSON, ERROR,                                             ["as it is", "as it is", "202 silent", "200 status", "as it is"]),
     (201, JSON, RESULT,                                            ["as it is", "as it is", "202 silent", "201 no_answer_object", "as it is"]),
     (200, JSON, r#"[{"id":1,"result":{}},{"id":2,"result":{}}]"#,  ["200 no_answer_object", "as it is", "202 silent", "as it is", "as it is"]),
+    (200, JSON, r#"[{"id":2.0,"result":{}}, {"id":1,"result":0}]"#, ["200 no_answer_object", "as it is", "202 silent", "as it is", "as it is"]),
     (200, SSE,  "",                                                ["watched", "as it is", "watched", "watched", "watched"]),
     (200, "gzip", "\u{1f}\u{8b}",                                  ["as it is", "as it is", "202 silent", "as it is", "as it is"]),
     (200, "gzip, a stream", "\u{1f}\u{8b}",                        ["as it is", "as it is", "202 silent", "as it is", "as it is"]),
@@ -39,6 +40,11 @@ const TABLE: &[Row] = &[
     (200, JSON, r#"{"jsonrpc":"2.0","id":"7","result":{"a":1}}"#,  ["its id", "as it is", "202 silent", "200 no_answer_object", "as it is"]),
     (200, JSON, r#"{"id":7,"result":{"a":1}}"#,                    ["its id", "as it is", "202 silent", "200 no_answer_object", "as it is"]),
     (200, JSON, SERVER_ERROR,                                      ["its id", "as it is", "202 silent", "200 status", "as it is"]),
+
+    // Answers to some of a batch, and to none of it.
+    (200, JSON, r#"[{"id":2,"result":{}}] "#,                      ["200 no_answer_object", "as it is", "202 silent", "completed", "as it is"]),
+    (200, JSON, r#"{"id":1,"result":{"a":1}}"#,                    ["its id", "as it is", "202 silent", "completed", "as it is"]),
+    (200, JSON, r#"[{"id":3,"result":{}},{"result":{}}]"#,         ["200 no_answer_object", "as it is", "202 silent", "200 no_answer_object", "as it is"]),
 
     // Failures that look like a success.
     (200, JSON, r#"{"jsonrpc":"2.0","id":7,"result":{}}"#,         ["200 hollow_result", "as it is", "202 silent", "200 no_answer_object", "as it is"]),
@@ -74,7 +80,8 @@ const TABLE: &[Row] = &[
     (400, JSON, SERVER_ERROR,                                      ["its id", "its id", "400 silent", "400 status", "as it is"]),
     (404, JSON, SERVER_ERROR,                                      ["its id", "its id", "404 silent", "404 status", "as it is"]),
     (403, JSON, r#"{"error":{"code":-32003,"message":"no"}}"#,     ["its id", "its id", "403 silent", "403 status", "as it is"]),
-    (500, JSON, r#"[{"id":1,"error":{"code":1,"message":"m"}}]"#,  ["500 status", "500 status", "500 silent", "as it is", "as it is"]),
+    (500, JSON, r#"[{"id":1,"error":{"code":1,"message":"m"}}]"#,  ["500 status", "500 status", "500 silent", "completed", "as it is"]),
+    (500, JSON, r#"[{"id":3,"error":{"code":1,"message":"m"}}]"#,  ["500 status", "500 status", "500 silent", "500 status", "as it is"]),
 
     // Everything else under a status of failure.
     (401, JSON, DETAIL,                                            ["401 status", "401 status", "401 silent", "401 status", "as it is"]),
@@ -151,8 +158,10 @@ fn said(verdict: &Verdict, upstream: u16) -> String {
         Verdict::Hold => "held".to_owned(),
         Verdict::Pass { status } if *status == upstream => "as it is".to_owned(),
         Verdict::Pass { status } => format!("as it is, but {status}"),
-        Verdict::Mend { status, .. } if *status == upstream => "its id".to_owned(),
-        Verdict::Mend { status, .. } => format!("its id, {status}"),
+        Verdict::Mend { status, mend } => {
+            let done = if mend.kind == "id" { "its id" } else { "completed" };
+            if *status == upstream { done.to_owned() } else { format!("{done}, {status}") }
+        }
         Verdict::Watch => "watched".to_owned(),
         Verdict::Reply { status, why, .. } => format!("{status} {}", why.kind()),
         Verdict::Silence { status } => format!("{status} silent"),
@@ -282,6 +291,39 @@ fn the_reply_says_what_the_upstream_said() {
             r#""message":"The upstream's answer to tools/call holds nothing","data":{"httpStatus":200,"method":"tools/call"}"#
         )
     );
+}
+
+/// What came stays as it is written; behind it comes an error for each request that it leaves out, under the id as the client wrote it.
+#[test]
+fn a_batch_gets_an_answer_for_each_of_its_ids() {
+    let of = |ids: &[&str], body: &str, extent| {
+        let caller = Caller::Batch(ids.iter().map(|id| id.as_bytes().to_vec()).collect());
+        let answered = answered(200, JSON, Body::Read(body.as_bytes(), extent));
+        match decide(&asked(&caller, false), &answered, Statuses::Preserve) {
+            Verdict::Pass { status: 200 } => "as it is".to_owned(),
+            Verdict::Mend { status: 200, mend } => {
+                String::from_utf8_lossy(&mend.apply(body.as_bytes())).into_owned()
+            }
+            verdict => panic!("{verdict:?}"),
+        }
+    };
+    let error = |id| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32603,"message":"The upstream's answer to the batch leaves this request out","data":{{"httpStatus":200}}}}}}"#
+        )
+    };
+    let [one, two] = [r#"{"id":1,"result":{"a":1}}"#, r#"{"error":{"code":1,"message":"m"},"id":"\u0062"}"#];
+    let (both, ids) = (format!(" [{two} ,{one}]\n"), ["1.0", r#""b""#]);
+    assert_eq!(of(&ids, &both, Extent::Whole), "as it is");
+    assert_eq!(of(&["1", "1"], &format!("[{one}]"), Extent::Whole), "as it is");
+    let left_out = format!(" [{two} ,{one},{},{}]\n", error("1e1"), error(r#""1""#));
+    assert_eq!(of(&[ids[0], "1e1", ids[1], r#""1""#], &both, Extent::Whole), left_out);
+    assert_eq!(of(&ids, &format!("[{two}]"), Extent::Whole), format!("[{two},{}]", error("1.0")));
+    // The only answer, and no array: all of them make one.
+    assert_eq!(of(&["1"], one, Extent::Whole), "as it is");
+    assert_eq!(of(&ids, &format!("{one}\n"), Extent::Whole), format!("[{one},{}]\n", error(ids[1])));
+    // The rest of a long one is still to come, and leaves as it comes.
+    assert_eq!(of(&ids, &format!("[{one},"), Extent::Beginning), "as it is");
 }
 
 /// A long answer is judged by its beginning.

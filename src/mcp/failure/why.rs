@@ -27,6 +27,8 @@ pub enum Why {
     /// The event stream ended before the answer.
     StreamEnded,
     Truncated,
+    /// The answer to a batch leaves the request out.
+    Unanswered,
 }
 
 impl From<Broken> for Why {
@@ -44,7 +46,7 @@ impl Why {
     /// HTTP status of the reply to an answer that came with `status`.
     pub fn status(self, status: u16) -> u16 {
         match self {
-            Self::Both | Self::Hollow | Self::NotAnAnswer => status,
+            Self::Both | Self::Hollow | Self::NotAnAnswer | Self::Unanswered => status,
             Self::Status if (400..600).contains(&status) => status,
             Self::Status | Self::Accepted | Self::ContentType | Self::Empty => 502,
             Self::Ambiguous | Self::NotJson | Self::NotUtf8 | Self::Truncated | Self::StreamEnded => 502,
@@ -79,6 +81,7 @@ impl Why {
             }
             Self::StreamEnded => "The upstream's event stream ended before the answer".to_owned(),
             Self::Truncated => "The upstream's answer is cut short".to_owned(),
+            Self::Unanswered => "The upstream's answer to the batch leaves this request out".to_owned(),
         }
     }
 
@@ -97,6 +100,7 @@ impl Why {
             Self::Status => "status",
             Self::StreamEnded => "stream_ended",
             Self::Truncated => "answer_truncated",
+            Self::Unanswered => "unanswered",
         }
     }
 }
@@ -139,6 +143,7 @@ mod tests {
             Status,
             StreamEnded,
             Truncated,
+            Unanswered,
         ];
         for (at, why) in every.into_iter().enumerate() {
             assert!(every[..at].iter().all(|other| other.kind() != why.kind()), "{why:?}");

@@ -133,7 +133,7 @@ impl Masked {
             Shape::Answer(Answer { outcome: Outcome::HollowResult, id: Some(place), .. }) => {
                 Some(data[place].to_vec())
             }
-            Shape::Answer(_) | Shape::Answers | Shape::Empty | Shape::Other | Shape::Broken(_) => None,
+            Shape::Answer(_) | Shape::Answers(_) | Shape::Empty | Shape::Other | Shape::Broken(_) => None,
         }
     }
 }

@@ -131,7 +131,7 @@ impl Watch {
                 self.awaited.retain(|id| !same(id, &text[place.clone()]));
             }
             // A batch, all of whose ids would have to be looked for.
-            Shape::Answers => self.awaited.clear(),
+            Shape::Answers(_) => self.awaited.clear(),
             Shape::Empty | Shape::Other | Shape::Broken(_) => {}
         }
     }
