@@ -115,7 +115,7 @@ def started(rotating: Rotating, old: int) -> int:
 
 def waits_for_sockets(rotating: Rotating, old: int) -> int:
     new = started(rotating, old)
-    socket = f"/outrigger-{rotating.world.process.pid}-0/2.sock"
+    socket = f"/outrigger.{rotating.world.process.pid}.0/2.sock"
     wait_until(lambda: socket in Path("/proc/net/unix").read_text(), what="it waits for its sockets", every=0.002)
     return new
 
