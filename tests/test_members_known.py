@@ -69,6 +69,19 @@ def test_a_reload_does_not_withdraw_it(two):
     assert not withdrawn
 
 
+def test_a_sign_of_life_never_overwrites_a_successor(two):
+    """To look first and write then would put the card of a generation that retires over that of the next one, which
+    then takes it for another's until it has run out: for a moment the member would be dead, and its sessions lost."""
+    key = two.member_key(0)
+
+    def beats() -> list[str]:
+        return [text for text in commands if key in text and text.upper().startswith("EVALSHA")]
+
+    with two.redis.listening() as commands:
+        wait_until(lambda: len(beats()) >= 3, what="three signs of life")
+    assert not [text for text in commands if key in text and text.upper().startswith("SET")]
+
+
 def test_a_worker_that_crashes_does_not_withdraw_it(two):
     [worker] = two[0].worker_pids()
     os.kill(worker, signal.SIGKILL)

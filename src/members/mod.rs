@@ -213,11 +213,7 @@ impl Members {
     /// that one die before it serves, its card runs out and ours is published again.
     pub async fn beat(&self) -> Result<(), RegistryError> {
         let Discovery::Published { ttl, .. } = self.discovery else { return Ok(()) };
-        let held = self.store.get(&self.key(&self.me)).await?;
-        let other = held.as_deref().and_then(Card::from_json);
-        if other.is_none_or(|card| card.instance == self.card.instance) {
-            self.store.put(&self.key(&self.me), &self.card.to_json(), ttl).await?;
-        }
+        self.store.hold(&self.key(&self.me), &self.card.to_json(), ttl).await?;
         self.beat_and_learn(ttl).await
     }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::line::Ask;
 use super::link::Link;
 use super::millis;
-use super::script::{BEAT, DROP, Run};
+use super::script::{BEAT, DROP, HOLD, Run};
 use crate::registry::{RegistryError, SessionKey};
 
 /// A handle; clones are cheap and use the same connection.
@@ -73,6 +73,14 @@ impl Store {
     /// Sets the key, whatever it held.
     pub async fn put(&self, key: &str, value: &str, ttl: Duration) -> Result<(), RegistryError> {
         self.ask("write a key", key, cmd("SET").arg(key).arg(value).arg("PX").arg(millis(ttl))).await
+    }
+
+    /// Keeps the key with exactly this for the time to come, unless something else holds it; in one step, so that whoever sets it
+    /// meanwhile is not overwritten.
+    pub async fn hold(&self, key: &str, value: &str, ttl: Duration) -> Result<(), RegistryError> {
+        let ttl = millis(ttl).to_string();
+        let run = Run { script: &HOLD, key, arguments: &[value.as_bytes(), ttl.as_bytes()] };
+        self.link.ask::<Option<Vec<u8>>>("keep a key", Ask::Script(run)).await.map(drop)
     }
 
     /// Removes the key if it holds exactly this; says whether it did.
