@@ -179,7 +179,7 @@ async fn beat(world: &Arc<World>) {
         (after.cpu - before.cpu) / members as f64 * 1e6,
         of_each(after.traffic - before.traffic)
     );
-    assert_eq!(world.asked() - asked, 4 * members as u64);
+    assert_eq!(world.asked() - asked, 3 * members as u64);
 }
 
 /// A request, as far as Redis has to do with it.
